@@ -1,0 +1,1 @@
+//! The participant's side of the protocol, as one pure rule.

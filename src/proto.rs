@@ -1,0 +1,17 @@
+//! Code generated from `proto/`. Only `rpc/` and `participants/` touch it; their `convert.rs`
+//! turn it into the domain.
+#![allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]
+
+/// The descriptor set of all files, for reflection and for mapping JSON to messages.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+pub mod tercet {
+    pub mod v1 {
+        tonic::include_proto!("tercet.v1");
+    }
+    pub mod participant {
+        pub mod v1 {
+            tonic::include_proto!("tercet.participant.v1");
+        }
+    }
+}
