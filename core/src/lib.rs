@@ -4,6 +4,7 @@
 
 pub mod fence;
 pub mod ids;
+pub mod operation;
 pub mod outcome;
 pub mod payload;
 pub mod transaction;
