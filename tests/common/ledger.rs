@@ -65,6 +65,7 @@ struct Inner {
     accounts: BTreeMap<String, Account>,
     faults: HashMap<usize, Fault>,
     refused: HashSet<String>,
+    down_from: HashMap<String, usize>,
     silent: HashSet<String>,
     late: Vec<Outgoing>,
     seen: Vec<Seen>,
@@ -98,6 +99,11 @@ impl Ledger {
         self.inner.lock().refused.insert(participant.into());
     }
 
+    /// Refuses connections from the nth call of all on, until further notice.
+    pub fn down_from(&self, nth: usize, participant: &str) {
+        self.inner.lock().down_from.insert(participant.into(), nth);
+    }
+
     /// Never answers until further notice.
     pub fn black_hole(&self, participant: &str) {
         self.inner.lock().silent.insert(participant.into());
@@ -106,6 +112,7 @@ impl Ledger {
     pub fn up(&self, participant: &str) {
         let mut inner = self.inner.lock();
         inner.refused.remove(participant);
+        inner.down_from.remove(participant);
         inner.silent.remove(participant);
     }
 
@@ -164,7 +171,8 @@ impl Ledger {
             at: Instant::now(),
         });
         let fault = inner.faults.get(&nth).copied();
-        (fault, inner.refused.contains(name), inner.silent.contains(name))
+        let went_down = inner.down_from.get(name).is_some_and(|from| nth >= *from);
+        (fault, inner.refused.contains(name) || went_down, inner.silent.contains(name))
     }
 }
 
