@@ -144,7 +144,7 @@ impl Submit {
         resource: impl Into<String>,
         request: &M,
     ) -> Self {
-        self.add(Branch::new(
+        self.with_branch(Branch::new(
             participant,
             resource,
             Payload::message(request),
@@ -159,7 +159,7 @@ impl Submit {
         resource: impl Into<String>,
         json: impl Into<String>,
     ) -> Self {
-        self.add(Branch::new(participant, resource, Payload::json(json)))
+        self.with_branch(Branch::new(participant, resource, Payload::json(json)))
     }
 
     /// As [`Submit::branch`], with any bytes as the request.
@@ -170,12 +170,12 @@ impl Submit {
         resource: impl Into<String>,
         bytes: impl Into<Bytes>,
     ) -> Self {
-        self.add(Branch::new(participant, resource, Payload::raw("", bytes)))
+        self.with_branch(Branch::new(participant, resource, Payload::raw("", bytes)))
     }
 
     /// Adds a branch with an id, a limit or a target of its own.
     #[must_use]
-    pub fn add(mut self, branch: Branch) -> Self {
+    pub fn with_branch(mut self, branch: Branch) -> Self {
         self.branches.push(branch.into_message());
         self
     }
