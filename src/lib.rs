@@ -1,4 +1,6 @@
 //! Tercet, a transaction coordinator for services that talk gRPC.
 #![forbid(unsafe_code)]
 
+pub mod participants;
 pub mod proto;
+pub mod store;
