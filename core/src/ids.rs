@@ -151,13 +151,19 @@ mod tests {
     fn ids_take_their_whole_alphabet_and_nothing_else() {
         assert!(TransactionId::parse("order-7:a.B_9").is_ok());
         assert_eq!(TransactionId::parse(""), Err(IdError::Empty));
-        assert_eq!(TransactionId::parse(&"a".repeat(128)).map(|id| id.as_str().len()), Ok(128));
+        assert_eq!(
+            TransactionId::parse(&"a".repeat(128)).map(|id| id.as_str().len()),
+            Ok(128)
+        );
         assert_eq!(
             TransactionId::parse(&"a".repeat(129)),
             Err(IdError::TooLong { len: 129, max: 128 })
         );
         for bad in ["a b", "a/b", "ä", "a\0", "a\n"] {
-            assert!(matches!(BranchId::parse(bad), Err(IdError::Character { .. })), "{bad:?}");
+            assert!(
+                matches!(BranchId::parse(bad), Err(IdError::Character { .. })),
+                "{bad:?}"
+            );
         }
     }
 
@@ -165,7 +171,10 @@ mod tests {
     fn participant_names_are_safe_in_metrics_and_files() {
         assert!(ParticipantName::parse("inventory-2").is_ok());
         for bad in ["2inventory", "-a", "Inventory", "a_b", "a.b"] {
-            assert!(matches!(ParticipantName::parse(bad), Err(IdError::Character { .. })), "{bad:?}");
+            assert!(
+                matches!(ParticipantName::parse(bad), Err(IdError::Character { .. })),
+                "{bad:?}"
+            );
         }
         assert!(matches!(
             ParticipantName::parse(&"a".repeat(64)),

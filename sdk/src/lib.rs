@@ -3,6 +3,8 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "participant")]
+pub mod participant;
 #[cfg(any(feature = "client", feature = "testing"))]
 mod payload;
 #[cfg(feature = "testing")]
