@@ -232,6 +232,9 @@ impl Route {
                 break;
             }
             peer.refused();
+            if Instant::now() >= deadline {
+                break;
+            }
         }
         Err(unanswered.expect("a configuration without endpoints is refused"))
     }
