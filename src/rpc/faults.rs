@@ -4,11 +4,11 @@ use std::fmt::Display;
 
 use crate::proto::tercet::v1::ErrorReason;
 
-/// Faults an answer names one by one; the rest is counted. An answer's details travel in one HTTP
-/// header list, of which clients take 16 KiB.
-const FAULTS_NAMED_MAX: usize = 16;
-/// Characters of a field's path, and of a description: three times as much would still fit.
-const TEXT_CHARS_MAX: usize = 160;
+/// Bytes of the faults that an answer names one by one; the rest is counted. An answer's details travel,
+/// a third longer, in one HTTP header list, of which clients take 16 KiB.
+const NAMED_BYTES_MAX: usize = 6 << 10;
+/// Characters of a field's path, and of a description.
+const TEXT_CHARS_MAX: usize = 240;
 
 /// One bad field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,15 +53,18 @@ impl Faults {
         field: impl Display,
         description: impl Display,
     ) {
-        if self.named.len() == FAULTS_NAMED_MAX {
-            self.unnamed += 1;
-            return;
-        }
-        self.named.push(Fault {
+        let fault = Fault {
             field: cut(&field.to_string(), TEXT_CHARS_MAX),
             reason,
             description: cut(&description.to_string(), TEXT_CHARS_MAX),
-        });
+        };
+        let len = |it: &Fault| it.field.len() + it.description.len();
+        let named: usize = self.named.iter().map(len).sum();
+        if named + len(&fault) > NAMED_BYTES_MAX || self.unnamed > 0 {
+            self.unnamed += 1;
+        } else {
+            self.named.push(fault);
+        }
     }
 
     /// The value, if nothing was wrong with it; what was is added.
@@ -115,8 +118,8 @@ mod tests {
             faults.invalid(format_args!("branches[{at}].branch_id"), "x".repeat(1000));
         }
         let faults = faults.finish(Some(())).expect_err("there are faults");
-        assert_eq!((faults.named().len(), faults.unnamed()), (16, 24));
-        assert_eq!(faults.named()[0].description.chars().count(), 161);
+        assert_eq!((faults.named().len(), faults.unnamed()), (23, 17));
+        assert_eq!(faults.named()[0].description.chars().count(), 241);
     }
 
     #[test]
