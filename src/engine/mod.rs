@@ -528,7 +528,7 @@ impl Inner {
 
     fn ended_early(&self, id: &TransactionId) -> EngineError {
         if self.draining.is_cancelled() {
-            EngineError::ShuttingDown
+            self.gone()
         } else {
             EngineError::WaitEnded(id.clone())
         }
