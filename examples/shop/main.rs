@@ -22,7 +22,7 @@ use anyhow::{Context as _, bail};
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments[..] {
+    match &arguments[..] {
         [] => play().await,
         ["inventory", address, file] => {
             serve::serve(inventory::participant(inventory::open(file).await?), address).await
@@ -33,7 +33,7 @@ async fn main() -> anyhow::Result<()> {
         ["payment", address, file] => {
             serve::serve(payment::participant(payment::open(file).await?), address).await
         }
-        ["coordinator", ref flags @ ..] => coordinator::serve(flags).await,
+        ["coordinator", flags @ ..] => coordinator::serve(flags).await,
         _ => bail!("run it without arguments; it starts its own servers"),
     }
 }
