@@ -24,7 +24,7 @@ pub(super) mod frame;
 mod numbers;
 mod read;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod wire;
 mod write;
 

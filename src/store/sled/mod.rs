@@ -372,3 +372,30 @@ fn readable(id: &TransactionId, bytes: Option<Bytes>) -> Result<Record, String> 
         Err(format!("in its place is that of {}", record.id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The gap between a write and its sync, kept open by a medium that fails in between.
+    #[tokio::test]
+    async fn the_writer_hides_a_batch_until_it_is_synced() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = SledStore::open(dir.path()).expect("it is opened");
+        let id = TransactionId::parse("a").expect("a valid id");
+        let blobs = dir.path().join("blobs");
+        std::fs::write(blobs.join("1"), "never synced").expect("it is written");
+        let record = codec::tests::smallest();
+        assert!(store.commit(Arc::new(record)).await.is_err());
+
+        let key = keys::id(&id);
+        let view = &store.shared.view;
+        let applied = view.db().get(&key).expect("it is read");
+        assert!(applied.is_some(), "sled itself shows it");
+        assert_eq!(
+            view.durable().value(&key),
+            Ok(None),
+            "but no reader sees it"
+        );
+    }
+}

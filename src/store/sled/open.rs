@@ -252,15 +252,13 @@ fn load_sidecar(dir: &Path) -> Result<Option<Sidecar>, OpenError> {
 /// Writes down that a store is about to be made here, so that an interrupted creation is told from a
 /// lost database.
 fn announce(dir: &Path) -> Result<Sidecar, OpenError> {
-    let entries = dir.read_dir().map_err(io_error("reading", dir))?;
-    for entry in entries {
+    if dir.join("db").exists() {
+        let path = Sidecar::path(dir);
+        return Err(damaged(&path)("it is missing beside a database".into()));
+    }
+    for entry in dir.read_dir().map_err(io_error("reading", dir))? {
         let entry = entry.map_err(io_error("reading", dir))?;
-        let name = entry.file_name();
-        if name == "db" {
-            let path = Sidecar::path(dir);
-            return Err(damaged(&path)("it is missing beside a database".into()));
-        }
-        if name != LOCK_FILE && !name.to_string_lossy().starts_with("tercet.") {
+        if !entry.file_name().to_string_lossy().starts_with("tercet.") {
             return Err(OpenError::Foreign(dir.to_owned()));
         }
     }
