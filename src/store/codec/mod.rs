@@ -24,7 +24,7 @@ pub(super) mod frame;
 mod numbers;
 mod read;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod wire;
 mod write;
 
@@ -38,7 +38,7 @@ pub const BARE_BYTES_MAX: usize = 64 * 1024;
 
 /// Why bytes are no record.
 #[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
+pub(super) enum DecodeError {
     /// Shorter than a header.
     #[error("{0} bytes are too few")]
     TooShort(usize),

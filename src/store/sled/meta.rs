@@ -7,25 +7,25 @@ use crate::store::codec::{DecodeError, frame};
 
 /// The value at [`META`](super::keys::META).
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::store) struct Meta {
+pub(super) struct Meta {
     /// The store this database is part of; the sidecar names it too.
     #[prost(string, tag = "1")]
-    pub(in crate::store) store: String,
+    pub(super) store: String,
     /// How often it has been opened.
     #[prost(uint64, tag = "2")]
-    pub(in crate::store) boot: u64,
+    pub(super) boot: u64,
     /// Batches written; what the sidecar's mark is compared with.
     #[prost(uint64, tag = "3")]
-    pub(in crate::store) batch: u64,
+    pub(super) batch: u64,
     /// The last cursor that was given.
     #[prost(uint64, tag = "4")]
-    pub(in crate::store) arrived: u64,
+    pub(super) arrived: u64,
     /// Records there are.
     #[prost(uint64, tag = "5")]
-    pub(in crate::store) records: u64,
+    pub(super) records: u64,
     /// All entries but this one, folded: see [`entry_digest`].
     #[prost(fixed64, tag = "6")]
-    pub(in crate::store) digest: u64,
+    pub(super) digest: u64,
 }
 
 impl Meta {

@@ -11,6 +11,7 @@
 //! | `stage` | compare-and-set, and what a batch changes |
 //! | `view` | reads that never show what is not durable |
 //! | `keys`, `meta` | what stands where |
+//! | `verify`, `transfer` | `tercet store verify`, `export` and `import` |
 //!
 //! A directory holds `db`, `conf`, `blobs/` and `snap.*`, which are sled's, and `tercet.store` (the
 //! sidecar) and `tercet.lock`.
@@ -20,6 +21,8 @@ mod meta;
 mod open;
 mod sidecar;
 mod stage;
+mod transfer;
+mod verify;
 mod view;
 mod writer;
 
@@ -52,6 +55,8 @@ use view::{Durable, Order, View};
 use writer::{What, Write, Writer, panic_text};
 
 pub use open::{OpenError, SledOptions};
+pub use transfer::{ExportError, Exported, ImportError, Imported, LeftOut, export, import};
+pub use verify::{PROBLEMS_MAX, Verified, verify};
 
 /// sled's unit of allocation. Large, so that no page is ever put into a file of its own: see
 /// [`keys::CHUNK_BYTES`].
@@ -180,16 +185,7 @@ impl Store for SledStore {
 
     fn commit(&self, record: Arc<Record>) -> BoxFuture<'static, Result<Receipt, StoreError>> {
         let (reply, promise) = promise();
-        let finished = record.transaction.state.is_terminal();
-        let what = What::Commit(Entry {
-            id: record.id.clone(),
-            revision: record.revision,
-            epoch: record.epoch,
-            due_ms: record.due_ms(),
-            keep_until_ms: record.keep_until_ms.filter(|_| finished),
-            business_key: record.origin.business_key.clone(),
-            bytes: codec::encode(&record),
-        });
+        let what = What::Commit(Entry::of(&record));
         self.enter(Write { what, reply });
         promise.receipt()
     }
@@ -374,5 +370,32 @@ fn readable(id: &TransactionId, bytes: Option<Bytes>) -> Result<Record, String> 
         Ok(record)
     } else {
         Err(format!("in its place is that of {}", record.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The gap between a write and its sync, kept open by a medium that fails in between.
+    #[tokio::test]
+    async fn the_writer_hides_a_batch_until_it_is_synced() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = SledStore::open(dir.path()).expect("it is opened");
+        let id = TransactionId::parse("a").expect("a valid id");
+        let blobs = dir.path().join("blobs");
+        std::fs::write(blobs.join("1"), "never synced").expect("it is written");
+        let record = codec::tests::smallest();
+        assert!(store.commit(Arc::new(record)).await.is_err());
+
+        let key = keys::id(&id);
+        let view = &store.shared.view;
+        let applied = view.db().get(&key).expect("it is read");
+        assert!(applied.is_some(), "sled itself shows it");
+        assert_eq!(
+            view.durable().value(&key),
+            Ok(None),
+            "but no reader sees it"
+        );
     }
 }

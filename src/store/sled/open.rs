@@ -116,20 +116,20 @@ pub enum OpenError {
 
 /// A directory whose files are open and agree with each other. No boot has been counted yet.
 #[derive(Debug)]
-pub(in crate::store) struct Opened {
-    pub(in crate::store) db: Db,
-    pub(in crate::store) medium: Medium,
-    pub(in crate::store) meta: Meta,
-    pub(in crate::store) sidecar: Sidecar,
-    pub(in crate::store) realm: Realm,
-    pub(in crate::store) dir: PathBuf,
+pub(super) struct Opened {
+    pub(super) db: Db,
+    pub(super) medium: Medium,
+    pub(super) meta: Meta,
+    pub(super) sidecar: Sidecar,
+    pub(super) realm: Realm,
+    pub(super) dir: PathBuf,
     /// Held as long as this lives.
-    pub(in crate::store) lock: File,
+    pub(super) lock: File,
 }
 
 /// Whether a store may be made where there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Missing {
+pub(super) enum Missing {
     Create,
     Refuse,
 }
@@ -137,7 +137,7 @@ pub(in crate::store) enum Missing {
 const LOCK_FILE: &str = "tercet.lock";
 
 /// Opens a store, or makes one.
-pub(in crate::store) fn open(
+pub(super) fn open(
     dir: &Path,
     options: &SledOptions,
     missing: Missing,
@@ -187,17 +187,11 @@ pub(in crate::store) fn open(
 }
 
 impl Opened {
-    /// Writes a batch before the store's writer runs, and accounts for it.
+    /// Writes a batch, of which `meta` is the account that stands in it, while no store's writer runs.
     ///
     /// # Errors
     /// As [`Medium::write`].
-    pub(in crate::store) fn write(
-        &mut self,
-        meta: Meta,
-        batch: sled::Batch,
-    ) -> Result<(), OpenError> {
-        let mut batch = batch;
-        batch.insert(keys::META, meta.to_bytes());
+    pub(super) fn write(&mut self, batch: sled::Batch, meta: Meta) -> Result<(), OpenError> {
         let written = self.medium.write(&self.db, batch);
         written.map_err(damaged(&self.dir.join("db")))?;
         self.meta = meta;
@@ -208,11 +202,13 @@ impl Opened {
     ///
     /// # Errors
     /// When one of them can't be written.
-    pub(in crate::store) fn boot(&mut self) -> Result<(), OpenError> {
+    pub(super) fn boot(&mut self) -> Result<(), OpenError> {
         let mut meta = self.meta.clone();
         meta.boot += 1;
         meta.batch += 1;
-        self.write(meta, sled::Batch::default())?;
+        let mut batch = sled::Batch::default();
+        batch.insert(keys::META, meta.to_bytes());
+        self.write(batch, meta)?;
         self.sidecar.boot = self.meta.boot;
         self.save(Phase::Open)
     }
@@ -221,7 +217,7 @@ impl Opened {
     ///
     /// # Errors
     /// When it can't be written.
-    pub(in crate::store) fn save(&mut self, phase: Phase) -> Result<(), OpenError> {
+    pub(super) fn save(&mut self, phase: Phase) -> Result<(), OpenError> {
         self.sidecar.mark = self.meta.batch;
         self.sidecar.set_phase(phase);
         save(&self.sidecar, &self.dir)
@@ -256,15 +252,13 @@ fn load_sidecar(dir: &Path) -> Result<Option<Sidecar>, OpenError> {
 /// Writes down that a store is about to be made here, so that an interrupted creation is told from a
 /// lost database.
 fn announce(dir: &Path) -> Result<Sidecar, OpenError> {
-    let entries = dir.read_dir().map_err(io_error("reading", dir))?;
-    for entry in entries {
+    if dir.join("db").exists() {
+        let path = Sidecar::path(dir);
+        return Err(damaged(&path)("it is missing beside a database".into()));
+    }
+    for entry in dir.read_dir().map_err(io_error("reading", dir))? {
         let entry = entry.map_err(io_error("reading", dir))?;
-        let name = entry.file_name();
-        if name == "db" {
-            let path = Sidecar::path(dir);
-            return Err(damaged(&path)("it is missing beside a database".into()));
-        }
-        if name != LOCK_FILE && !name.to_string_lossy().starts_with("tercet.") {
+        if !entry.file_name().to_string_lossy().starts_with("tercet.") {
             return Err(OpenError::Foreign(dir.to_owned()));
         }
     }
@@ -408,7 +402,7 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenEr
     move |source| OpenError::Io { what, path, source }
 }
 
-fn damaged(path: &Path) -> impl FnOnce(String) -> OpenError {
+pub(super) fn damaged(path: &Path) -> impl FnOnce(String) -> OpenError {
     let path = path.to_owned();
     move |reason| OpenError::Damaged { path, reason }
 }

@@ -30,37 +30,37 @@ use crate::store::codec::{DecodeError, frame};
 /// How many batches the mark may stay behind.
 pub(super) const MARK_EVERY_BATCHES: u64 = 1024;
 /// Of the directory's layout and everything in it; a program refuses a higher one.
-pub(in crate::store) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 const FILE: &str = "tercet.store";
 const FILE_NEW: &str = "tercet.store.new";
 
 /// The sidecar's content.
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::store) struct Sidecar {
+pub(super) struct Sidecar {
     #[prost(uint32, tag = "1")]
-    pub(in crate::store) format: u32,
+    pub(super) format: u32,
     /// A random UUID, given when the store was created; the database has it too.
     #[prost(string, tag = "2")]
-    pub(in crate::store) store: String,
+    pub(super) store: String,
     /// The store's own UUID, or what an import has adopted.
     #[prost(string, tag = "3")]
-    pub(in crate::store) realm: String,
+    pub(super) realm: String,
     #[prost(uint64, tag = "4")]
-    pub(in crate::store) epoch: u64,
+    pub(super) epoch: u64,
     /// How often it has been opened.
     #[prost(uint64, tag = "5")]
-    pub(in crate::store) boot: u64,
+    pub(super) boot: u64,
     /// Batches that are certainly durable.
     #[prost(uint64, tag = "6")]
-    pub(in crate::store) mark: u64,
+    pub(super) mark: u64,
     #[prost(enumeration = "Phase", tag = "7")]
-    pub(in crate::store) phase: i32,
+    pub(super) phase: i32,
 }
 
 /// What was going on when the sidecar was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-pub(in crate::store) enum Phase {
+pub(super) enum Phase {
     Unspecified = 0,
     /// The store is being created: nothing was ever acknowledged.
     Creating = 1,
@@ -101,7 +101,7 @@ impl Sidecar {
     }
 
     /// Replaces the file; durable when it returns.
-    pub(in crate::store) fn save(&self, dir: &Path) -> io::Result<()> {
+    pub(super) fn save(&self, dir: &Path) -> io::Result<()> {
         let new = dir.join(FILE_NEW);
         let mut file = File::create(&new)?;
         file.write_all(&frame::seal(self))?;

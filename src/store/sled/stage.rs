@@ -1,6 +1,6 @@
 //! One batch in the making: what its writes see of each other, and what they change.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use prost::bytes::Bytes;
 use sled::{Batch, Db, IVec};
@@ -12,20 +12,65 @@ use super::{
     view::{chunk_count, gather},
 };
 use crate::store::{
-    Cursor, StoreError, UnixMs,
+    Cursor, Record, StoreError, UnixMs,
     codec::{self, Head},
 };
 
 /// One record to be written, encoded where it came from, so that the writer's thread need not.
 #[derive(Debug)]
-pub(in crate::store) struct Entry {
-    pub(in crate::store) id: TransactionId,
-    pub(in crate::store) revision: u64,
-    pub(in crate::store) epoch: u64,
-    pub(in crate::store) due_ms: Option<UnixMs>,
-    pub(in crate::store) keep_until_ms: Option<UnixMs>,
-    pub(in crate::store) business_key: std::sync::Arc<str>,
-    pub(in crate::store) bytes: Vec<u8>,
+pub(super) struct Entry {
+    pub(super) id: TransactionId,
+    pub(super) revision: u64,
+    pub(super) epoch: u64,
+    pub(super) due_ms: Option<UnixMs>,
+    pub(super) keep_until_ms: Option<UnixMs>,
+    pub(super) business_key: Arc<str>,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Entry {
+    /// What is to be written of a record.
+    pub(super) fn of(record: &Record) -> Self {
+        Self::with(record, codec::encode(record))
+    }
+
+    /// The same for a record that comes encoded.
+    pub(super) fn with(record: &Record, bytes: Vec<u8>) -> Self {
+        let finished = record.transaction.state.is_terminal();
+        Self {
+            id: record.id.clone(),
+            revision: record.revision,
+            epoch: record.epoch,
+            due_ms: record.due_ms(),
+            keep_until_ms: record.keep_until_ms.filter(|_| finished),
+            business_key: record.origin.business_key.clone(),
+            bytes,
+        }
+    }
+
+    /// All that stands in the tree for it, once it has this place.
+    pub(super) fn in_tree(&self, cursor: Cursor) -> impl Iterator<Item = (Vec<u8>, IVec)> {
+        let id = (keys::id(&self.id), IVec::from(&cursor.to_be_bytes()));
+        let chunks = self.bytes.chunks(CHUNK_BYTES).enumerate();
+        let chunks = chunks.map(move |(number, it)| (keys::chunk(cursor, number), it.into()));
+        let unfinished = self.due_ms.map(|due_ms| {
+            let value = keys::unfinished_value(due_ms, &self.id);
+            (keys::unfinished(cursor), value.into())
+        });
+        let kept = self.keep_until_ms.filter(|_| self.due_ms.is_none());
+        let kept = kept.map(|keep_until_ms| {
+            let key = keys::keep_until(keep_until_ms, cursor);
+            (key, self.id.as_str().into())
+        });
+        let business_key = (!self.business_key.is_empty()).then(|| {
+            (
+                keys::business_key(&self.business_key, cursor),
+                IVec::default(),
+            )
+        });
+        let indexes = unfinished.into_iter().chain(kept).chain(business_key);
+        [id].into_iter().chain(chunks).chain(indexes)
+    }
 }
 
 /// Why one write was not staged.
@@ -80,13 +125,21 @@ impl<'a> Stage<'a> {
                 }
                 cursor
             }
-            None => self.arrive(&entry.id)?,
+            None => self.arrive(),
         };
-        self.link(cursor, &entry)?;
-        for (number, chunk) in entry.bytes.chunks(CHUNK_BYTES).enumerate() {
-            self.put(keys::chunk(cursor, number), Some(chunk.into()))?;
-        }
+        self.put_all(cursor, &entry)?;
         Ok(())
+    }
+
+    /// Puts a record that another store has had, whatever its revision; says false if its id is
+    /// taken.
+    pub(super) fn adopt(&mut self, entry: &Entry) -> sled::Result<bool> {
+        if self.value(&keys::id(&entry.id))?.is_some() {
+            return Ok(false);
+        }
+        let cursor = self.arrive();
+        self.put_all(cursor, entry)?;
+        Ok(true)
     }
 
     /// Removes a finished record, if it has this revision.
@@ -163,12 +216,10 @@ impl<'a> Stage<'a> {
         gather(cursor, |key| self.value(key))
     }
 
-    fn arrive(&mut self, id: &TransactionId) -> sled::Result<Cursor> {
+    fn arrive(&mut self) -> Cursor {
         self.meta.arrived += 1;
         self.meta.records += 1;
-        let cursor = self.meta.arrived;
-        self.put(keys::id(id), Some((&cursor.to_be_bytes()).into()))?;
-        Ok(cursor)
+        self.meta.arrived
     }
 
     /// Removes the index entries that the new record doesn't have.
@@ -187,17 +238,9 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn link(&mut self, cursor: Cursor, entry: &Entry) -> sled::Result<()> {
-        if let Some(due_ms) = entry.due_ms {
-            let value = keys::unfinished_value(due_ms, &entry.id);
-            self.put(keys::unfinished(cursor), Some(value.into()))?;
-        } else if let Some(keep_until_ms) = entry.keep_until_ms {
-            let value = entry.id.as_str().into();
-            self.put(keys::keep_until(keep_until_ms, cursor), Some(value))?;
-        }
-        if !entry.business_key.is_empty() {
-            let key = keys::business_key(&entry.business_key, cursor);
-            self.put(key, Some(IVec::default()))?;
+    fn put_all(&mut self, cursor: Cursor, entry: &Entry) -> sled::Result<()> {
+        for (key, value) in entry.in_tree(cursor) {
+            self.put(key, Some(value))?;
         }
         Ok(())
     }

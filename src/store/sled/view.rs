@@ -141,3 +141,78 @@ pub(super) fn chunk_count(first: &[u8]) -> usize {
     let len = codec::frame::framed_len(first).unwrap_or(first.len());
     len.div_ceil(CHUNK_BYTES).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view() -> View {
+        let config = sled::Config::new().temporary(true);
+        View::new(config.open().expect("a temporary database is opened"))
+    }
+
+    fn entries(view: &View, order: Order, limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let range = b"a".to_vec()..b"z".to_vec();
+        let found = view.durable().entries(range, order, limit);
+        let found = found.expect("they are read").into_iter();
+        found
+            .map(|(key, value)| (key.to_vec(), value.to_vec()))
+            .collect()
+    }
+
+    fn expected(text: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let pairs = text.split_whitespace().filter_map(|it| it.split_once('='));
+        pairs
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect()
+    }
+
+    #[test]
+    fn between_a_write_and_its_sync_readers_see_what_was_before() {
+        let view = view();
+        for (key, value) in [("b", "1"), ("d", "1"), ("f", "1")] {
+            view.db().insert(key, value).expect("it is written");
+        }
+        // A batch adds c, changes d, removes f.
+        let before = [
+            (b"c".to_vec(), None),
+            (b"d".to_vec(), Some("1".into())),
+            (b"f".to_vec(), Some("1".into())),
+        ];
+        view.cover(before.into());
+        view.db().insert("c", "2").expect("it is written");
+        view.db().insert("d", "2").expect("it is written");
+        view.db().remove("f").expect("it is removed");
+
+        let value = |key: &str| view.durable().value(key.as_bytes()).expect("it is read");
+        assert_eq!(value("b"), Some("1".into()));
+        assert_eq!(value("c"), None);
+        assert_eq!(value("d"), Some("1".into()));
+        assert_eq!(value("f"), Some("1".into()));
+        assert_eq!(entries(&view, Order::Ascending, 9), expected("b=1 d=1 f=1"));
+        assert_eq!(
+            entries(&view, Order::Descending, 9),
+            expected("f=1 d=1 b=1")
+        );
+        for (limit, ascending, descending) in [(1, "b=1", "f=1"), (2, "b=1 d=1", "f=1 d=1")] {
+            assert_eq!(entries(&view, Order::Ascending, limit), expected(ascending));
+            assert_eq!(
+                entries(&view, Order::Descending, limit),
+                expected(descending)
+            );
+        }
+
+        view.uncover();
+        assert_eq!(view.durable().value(b"f"), Ok(None));
+        assert_eq!(entries(&view, Order::Ascending, 9), expected("b=1 c=2 d=2"));
+        assert_eq!(entries(&view, Order::Descending, 2), expected("d=2 c=2"));
+    }
+
+    #[test]
+    fn an_empty_range_has_no_entries() {
+        let found = view()
+            .durable()
+            .entries(b"z".to_vec()..b"a".to_vec(), Order::Ascending, 9);
+        assert_eq!(found, Ok(vec![]));
+    }
+}
