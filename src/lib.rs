@@ -4,4 +4,5 @@
 pub mod engine;
 pub mod participants;
 pub mod proto;
+pub mod rpc;
 pub mod store;
