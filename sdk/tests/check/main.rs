@@ -2,12 +2,17 @@
 #![cfg(feature = "testing")]
 
 mod mini;
+#[cfg(feature = "participant")]
+mod ours;
 
 use mini::{Fault, Mini};
 use tercet_sdk::{
     proto::participant::v1::{Operation, participant_service_server::ParticipantServiceServer},
-    testing::{CheckOptions, CheckReport, Finding, Payload, check},
+    testing::{CheckOptions, CheckReport, Finding, Payload, check, check_at},
 };
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
 
 async fn checked(mini: Mini) -> CheckReport {
     let options = CheckOptions::new("reserve", Payload::raw("", "1"));
@@ -220,10 +225,24 @@ async fn a_report_reads_as_a_table_of_what_was_expected_and_what_was_seen() {
 }
 
 #[tokio::test]
+async fn a_participant_is_checked_over_the_network_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let service = ParticipantServiceServer::new(Mini::correct());
+    tokio::spawn(
+        Server::builder()
+            .add_service(service)
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    let options = CheckOptions::new("reserve", Payload::raw("", "1"));
+    check_at(&url, options).await.unwrap().assert_holds();
+}
+
+#[tokio::test]
 async fn nobody_at_the_address_is_an_error_not_a_table() {
-    let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", unused.local_addr().unwrap());
     drop(unused);
     let options = CheckOptions::new("reserve", Payload::default());
-    assert!(tercet_sdk::testing::check_at(&url, options).await.is_err());
+    assert!(check_at(&url, options).await.is_err());
 }
