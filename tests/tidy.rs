@@ -22,10 +22,10 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("config", &[]),
     ("telemetry", &["config"]),
     ("store", &["telemetry"]),
-    // The origin of a transaction travels with each of its calls.
+    // The origin and the times of a transaction travel with each of its calls.
     (
         "participants",
-        &["proto", "store::Origin", "config", "telemetry"],
+        &["proto", "store::Origin", "store::UnixMs", "config", "telemetry"],
     ),
     ("engine", &["store", "participants", "config", "telemetry"]),
     ("rpc", &["proto", "engine", "store", "config", "telemetry"]),
