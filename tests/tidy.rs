@@ -226,6 +226,20 @@ fn the_table_of_requirements_lists_what_is_owed() {
 }
 
 #[test]
+fn every_requirement_names_a_test() {
+    let mut unshown = String::new();
+    for row in requirements() {
+        if row.tests().next().is_none() {
+            let _ = writeln!(unshown, "docs/requirements.md:{}: {}", row.line, row.id);
+        }
+    }
+    assert!(
+        unshown.is_empty(),
+        "a promise that no test shows (write `path::function`):\n{unshown}"
+    );
+}
+
+#[test]
 fn every_test_named_for_a_requirement_exists() {
     let mut missing = String::new();
     for row in requirements() {
