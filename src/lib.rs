@@ -1,6 +1,7 @@
 //! Tercet, a transaction coordinator for services that talk gRPC.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod participants;
 pub mod proto;
 pub mod store;
