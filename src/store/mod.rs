@@ -18,7 +18,10 @@
 //! 7. After the first error of the medium nothing is acknowledged any more: every call is `Broken`,
 //!    and `broken` resolves. A failed sync is never retried.
 
+mod fault;
+mod memory;
 mod record;
+mod table;
 
 use std::sync::Arc;
 
@@ -28,6 +31,7 @@ use tercet_core::{
     receipt::Receipt,
 };
 
+pub use memory::MemoryStore;
 pub use record::{BranchTimes, HISTORY_EVENTS_MAX, HistoryEvent, Origin, Record, UnixMs};
 
 /// Where transactions are kept. See the module for the contract.
