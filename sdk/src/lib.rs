@@ -3,6 +3,8 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "participant")]
+pub mod participant;
 
 /// The API's generated messages, clients and servers. Everything an author needs is re-exported
 /// or wrapped elsewhere; these may change with the protobuf compiler.
