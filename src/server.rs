@@ -15,7 +15,7 @@
 use std::{error::Error as StdError, future::Future, sync::Arc, time::Duration};
 
 use futures::Stream;
-use http::{Response, header};
+use tonic::codegen::http::{self, Response};
 use tercet_core::ids::ParticipantName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
