@@ -5,6 +5,10 @@
 pub mod client;
 #[cfg(feature = "participant")]
 pub mod participant;
+#[cfg(any(feature = "client", feature = "testing"))]
+mod payload;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 /// The API's generated messages, clients and servers. Everything an author needs is re-exported
 /// or wrapped elsewhere; these may change with the protobuf compiler.

@@ -310,8 +310,8 @@ async fn a_branch_is_what_was_asked_for() {
         .switch("stock", "new")
         .branch("payment", "charge", &String::from("x"))
         .branch_raw("mail", "send", &b"\x01\x02"[..])
-        .add(named.id("tea").try_timeout(Duration::from_secs(9)))
-        .add(Branch::methods(methods, Payload::raw("", "hold")));
+        .with_branch(named.id("tea").try_timeout(Duration::from_secs(9)))
+        .with_branch(Branch::methods(methods, Payload::raw("", "hold")));
     client.submit(&order).await.unwrap();
     let asked = script.submit.asked().remove(0);
 

@@ -510,7 +510,7 @@ impl Inner {
 
     fn ended_early(&self, id: &TransactionId) -> EngineError {
         if self.draining.is_cancelled() {
-            EngineError::ShuttingDown
+            self.gone()
         } else {
             EngineError::WaitEnded(id.clone())
         }

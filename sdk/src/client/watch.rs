@@ -34,7 +34,7 @@ const FAILURES_IN_A_ROW_MAX: u32 = 10;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// All of it, as it stands: first, and again whenever the history in between is gone.
-    Snapshot(Transaction),
+    Snapshot(Box<Transaction>),
     /// One step of it.
     Event(TransactionEvent),
 }
@@ -195,7 +195,7 @@ impl Watching {
             }
             Item::Snapshot(transaction) => {
                 self.position = Position::after(transaction.revision);
-                Change::Snapshot(Transaction(transaction))
+                Change::Snapshot(Box::new(Transaction(transaction)))
             }
             Item::Event(event) => {
                 if event.revision == self.position.revision && self.skip_one() {

@@ -1,0 +1,64 @@
+//! Version, checksum and length around a body.
+
+use prost::{
+    Message,
+    bytes::{Buf, Bytes},
+};
+
+use super::DecodeError;
+
+/// Of what is written.
+pub(super) const VERSION: u8 = 1;
+/// What stands before the body: version, checksum, length.
+pub(in crate::store) const HEADER_BYTES: usize = 1 + CHECKSUM_BYTES + LENGTH_BYTES;
+
+const CHECKSUM_BYTES: usize = 4;
+const LENGTH_BYTES: usize = 4;
+
+/// A message with its header before it.
+pub(super) fn seal(message: &impl Message) -> Vec<u8> {
+    let body_len = message.encoded_len();
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + body_len);
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
+    // Limits at the door keep a record far below 4 GiB; were one larger, its length would not match.
+    let said = u32::try_from(body_len).unwrap_or(u32::MAX);
+    bytes.extend_from_slice(&said.to_le_bytes());
+    message.encode_raw(&mut bytes);
+    let checksum = checksum(&bytes);
+    bytes[1..=CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+/// The body, if it is whole.
+pub(super) fn open(mut bytes: Bytes) -> Result<Bytes, DecodeError> {
+    let len = framed_len(&bytes).ok_or(DecodeError::TooShort(bytes.len()))?;
+    if bytes[0] != VERSION {
+        return Err(DecodeError::Version(bytes[0]));
+    }
+    if len != bytes.len() {
+        return Err(DecodeError::Length {
+            said: len - HEADER_BYTES,
+            found: bytes.len() - HEADER_BYTES,
+        });
+    }
+    let found = checksum(&bytes);
+    let said = (&bytes[1..=CHECKSUM_BYTES]).get_u32_le();
+    if said != found {
+        return Err(DecodeError::Checksum { said, found });
+    }
+    bytes.advance(HEADER_BYTES);
+    Ok(bytes)
+}
+
+/// How many bytes header and body have together, by what the header says; none without a header.
+pub(in crate::store) fn framed_len(start: &[u8]) -> Option<usize> {
+    let header = start.get(..HEADER_BYTES)?;
+    let said = (&header[1 + CHECKSUM_BYTES..]).get_u32_le();
+    usize::try_from(said).ok()?.checked_add(HEADER_BYTES)
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    let version = crc32c::crc32c(&bytes[..1]);
+    crc32c::crc32c_append(version, &bytes[1 + CHECKSUM_BYTES..])
+}

@@ -1,0 +1,122 @@
+//! A record as bytes: what stands on the disk and in an export.
+//!
+//! ```text
+//! version 1 byte | CRC32C 4 bytes | length of the body 4 bytes | body: protobuf
+//! ```
+//!
+//! Numbers are little-endian. The checksum covers everything but itself, so that no single flipped
+//! bit, and no other damage of up to 32 bits in a row, is read as a record.
+//!
+//! The body is described by the types in `wire`; a field keeps its tag for ever, a tag that goes out
+//! of use is not given again. Enumerations are explicit numbers from 1; an unknown one is an error,
+//! never a default. What decodes is also held against
+//! [`well_formed`](tercet_core::check::well_formed): a record that can't be is not handed out.
+//!
+//! # Size
+//!
+//! Without its payloads a record has at most [`BARE_BYTES_MAX`], because names, labels, branches and
+//! history lines are limited at the door and by the engine, which cuts the texts of failures. Each
+//! payload has at most 64 KiB besides. This module takes whatever it is given.
+
+mod frame;
+mod numbers;
+mod read;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod write;
+
+use prost::{Message, bytes::Bytes};
+use tercet_core::{check::Violation, ids::IdError};
+
+use super::{Record, UnixMs};
+
+pub(super) use frame::{HEADER_BYTES, framed_len};
+
+/// The most bytes a record has without its payloads.
+pub const BARE_BYTES_MAX: usize = 64 * 1024;
+
+/// Why bytes are no record.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Shorter than the header of a record.
+    #[error("{0} bytes are too few for a record")]
+    TooShort(usize),
+    /// Written by a program that knows more than this one, or not a record at all.
+    #[error("its version is {0}; this program reads version {current}", current = frame::VERSION)]
+    Version(u8),
+    /// Something is missing at the end, or too much.
+    #[error("its body has {found} bytes, but its header says {said}")]
+    Length {
+        /// What the header says.
+        said: usize,
+        /// What is there.
+        found: usize,
+    },
+    /// Not what was written.
+    #[error("its checksum is {found:08x}, but its header says {said:08x}")]
+    Checksum {
+        /// What the header says.
+        said: u32,
+        /// What the bytes have.
+        found: u32,
+    },
+    /// The body is no protobuf.
+    #[error("its body can't be parsed: {0}")]
+    Wire(#[from] prost::DecodeError),
+    /// A field that every record has.
+    #[error("it has no {0}")]
+    Missing(&'static str),
+    /// A number without a meaning.
+    #[error("{number} is no {what}")]
+    Number {
+        /// What it should be.
+        what: &'static str,
+        /// What it is.
+        number: u64,
+    },
+    /// A name outside its alphabet.
+    #[error("the {what} {text:?} is not valid: {source}")]
+    Id {
+        /// What it names.
+        what: &'static str,
+        /// What stands there.
+        text: String,
+        /// What is wrong with it.
+        source: IdError,
+    },
+    /// A record that can't be.
+    #[error(transparent)]
+    Impossible(#[from] Violation),
+}
+
+/// A record as bytes.
+pub(super) fn encode(record: &Record) -> Vec<u8> {
+    frame::seal(&write::record(record))
+}
+
+/// The record that these bytes are.
+///
+/// # Errors
+/// [`DecodeError`] says what is wrong with them; no bytes are read as a record that was not written.
+pub(super) fn decode(bytes: Bytes) -> Result<Record, DecodeError> {
+    read::record(wire::Record::decode(frame::open(bytes)?)?)
+}
+
+/// What a store has to know of a record to put another in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) revision: u64,
+    pub(super) epoch: u64,
+    pub(super) finished: bool,
+    pub(super) keep_until_ms: Option<UnixMs>,
+    pub(super) business_key: String,
+}
+
+/// The head alone, without building the rest.
+///
+/// # Errors
+/// As [`decode`], as far as it reads.
+pub(super) fn decode_head(bytes: Bytes) -> Result<Head, DecodeError> {
+    read::head(wire::Head::decode(frame::open(bytes)?)?)
+}
