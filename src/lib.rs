@@ -5,4 +5,7 @@ pub mod config;
 pub mod engine;
 pub mod participants;
 pub mod proto;
+pub mod rpc;
+pub mod server;
 pub mod store;
+pub mod telemetry;

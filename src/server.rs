@@ -15,10 +15,10 @@
 use std::{error::Error as StdError, future::Future, sync::Arc, time::Duration};
 
 use futures::Stream;
-use tonic::codegen::http::{self, Response};
 use tercet_core::ids::ParticipantName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
+use tonic::codegen::http::{self, Response};
 use tonic::{
     Code, Status,
     body::Body,
@@ -59,7 +59,9 @@ pub enum ServeError {
     #[error(transparent)]
     Participants(#[from] ConfigError),
     /// The store takes no more work.
-    #[error("the store has failed: {0}; what was acknowledged is safe, what was in flight goes on with the next start")]
+    #[error(
+        "the store has failed: {0}; what was acknowledged is safe, what was in flight goes on with the next start"
+    )]
     StoreBroken(Arc<str>),
     /// The transport failed.
     #[error("connections can't be served any more: {0}")]
@@ -177,7 +179,11 @@ impl Server {
         let result = self.finish(ended).await;
         health.forget().await;
         close.cancel();
-        if !serve.is_finished() && tokio::time::timeout(CLOSE_TIMEOUT, &mut serve).await.is_err() {
+        if !serve.is_finished()
+            && tokio::time::timeout(CLOSE_TIMEOUT, &mut serve)
+                .await
+                .is_err()
+        {
             tracing::warn!("some clients did not close their connections in time; dropping them");
             serve.abort();
         }
@@ -250,8 +256,9 @@ type PanicToStatus = fn(Box<dyn std::any::Any + Send>) -> Response<Body>;
 
 fn transport(
     connection_calls: u32,
-) -> Transport<tower::layer::util::Stack<CatchPanicLayer<PanicToStatus>, tower::layer::util::Identity>>
-{
+) -> Transport<
+    tower::layer::util::Stack<CatchPanicLayer<PanicToStatus>, tower::layer::util::Identity>,
+> {
     // No `timeout` here: it would drop a handler's future and answer CANCELLED. Waits have their
     // own limits.
     Transport::builder()

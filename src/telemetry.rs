@@ -36,7 +36,9 @@ pub fn log(config: &Config) {
 /// # Errors
 /// When the address can't be listened on, or metrics are served already.
 pub fn serve_metrics(listen: SocketAddr) -> Result<(), BuildError> {
-    PrometheusBuilder::new().with_http_listener(listen).install()
+    PrometheusBuilder::new()
+        .with_http_listener(listen)
+        .install()
 }
 
 fn subscriber<W>(filter: &str, json: bool, writer: W) -> impl Subscriber + Send + Sync

@@ -44,9 +44,10 @@ impl Config {
 
 fn show(config: &tercet::config::Config, format: Format) -> Result<(), Problem> {
     if format == Format::Json {
-        let settings = config.shown().iter().map(|it| {
-            json!({"key": it.key, "value": it.value, "origin": it.origin.to_string()})
-        });
+        let settings = config
+            .shown()
+            .iter()
+            .map(|it| json!({"key": it.key, "value": it.value, "origin": it.origin.to_string()}));
         return output::json(&json!({ "settings": settings.collect::<Vec<_>>() }));
     }
     let mut table = Table::new(&["KEY", "VALUE", "ORIGIN"]);

@@ -87,9 +87,14 @@ fn version() -> &'static str {
 
 /// Runs one command of a client to its end.
 fn block_on<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| {
-        Problem::new(format!("no runtime can be started: {error}"), "check the limits on this process")
+        Problem::new(
+            format!("no runtime can be started: {error}"),
+            "check the limits on this process",
+        )
     })?;
     runtime.block_on(work)
 }

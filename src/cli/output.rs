@@ -45,7 +45,10 @@ pub(crate) fn text(text: &str) -> Result<(), Problem> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         written => written.map_err(|error| {
-            Problem::new(format!("standard output can't be written: {error}"), "check where it goes")
+            Problem::new(
+                format!("standard output can't be written: {error}"),
+                "check where it goes",
+            )
         }),
     }
 }
@@ -81,7 +84,9 @@ impl Table {
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         // A line break in a cell would break the table.
-        let cells = cells.into_iter().map(|cell| cell.replace(['\n', '\r', '\t'], " "));
+        let cells = cells
+            .into_iter()
+            .map(|cell| cell.replace(['\n', '\r', '\t'], " "));
         self.rows.push(cells.collect());
     }
 
@@ -147,7 +152,10 @@ mod tests {
         let text = table.to_string();
         let row = text.lines().nth(1).expect("a row");
         assert_eq!(row.chars().count(), WIDTH_MAX);
-        assert!(row.starts_with(&"a".repeat(20)) && row.ends_with(&"c".repeat(20)), "{row}");
+        assert!(
+            row.starts_with(&"a".repeat(20)) && row.ends_with(&"c".repeat(20)),
+            "{row}"
+        );
         assert!(row.contains("b…"), "{row}");
     }
 

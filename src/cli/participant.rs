@@ -51,9 +51,16 @@ impl Participant {
         } = self;
         if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&payload) {
             let what = format!("--payload is no JSON: {error}");
-            return Err(Problem::new(what, r#"for example --payload '{"sku": "tea", "count": 1}'"#));
+            return Err(Problem::new(
+                what,
+                r#"for example --payload '{"sku": "tea", "count": 1}'"#,
+            ));
         }
-        let url = if address.contains("://") { address } else { format!("http://{address}") };
+        let url = if address.contains("://") {
+            address
+        } else {
+            format!("http://{address}")
+        };
         let mut options = CheckOptions::new(resource, Payload::json(payload));
         options.call_timeout = call_timeout;
         let report = block_on(async {
@@ -64,7 +71,11 @@ impl Participant {
             })
         })?;
         print(&report, output)?;
-        let code = if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        let code = if report.holds() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
         Ok(code)
     }
 }

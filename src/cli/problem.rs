@@ -37,7 +37,10 @@ impl From<tercet::config::ConfigError> for Problem {
 
 impl From<tercet::server::ConfigError> for Problem {
     fn from(error: tercet::server::ConfigError) -> Self {
-        Self::new(error.to_string(), "correct it and run `tercet config check`")
+        Self::new(
+            error.to_string(),
+            "correct it and run `tercet config check`",
+        )
     }
 }
 
@@ -56,7 +59,10 @@ impl From<tercet_sdk::client::Refused> for Problem {
     fn from(refused: tercet_sdk::client::Refused) -> Self {
         let mut what = format!("{}: {}", refused.reason, refused.message);
         for violation in &refused.violations {
-            what.push_str(&format!("\n  {}: {}", violation.field, violation.description));
+            what.push_str(&format!(
+                "\n  {}: {}",
+                violation.field, violation.description
+            ));
         }
         Self::new(what, refused.help())
     }

@@ -1,10 +1,6 @@
 //! `tercet serve`: the coordinator as a process.
 
-use std::{
-    net::SocketAddr,
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use tercet::{
@@ -33,7 +29,9 @@ impl Serve {
         let sources = self.settings.sources()?;
         let config = self.settings.load()?;
         telemetry::log(&config);
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build();
         let runtime = runtime.map_err(|error| {
             let what = format!("no runtime can be started: {error}");
             Problem::new(what, "check the limits on this process's threads")
@@ -49,7 +47,10 @@ async fn serve(config: Config, sources: Sources) -> Result<(), Problem> {
     let store = open_store(&config.store).await?;
     let listener = listen(*config.listen).await?;
     let address = listener.local_addr().map_err(|error| {
-        Problem::new(format!("the listener has no address: {error}"), "start it again")
+        Problem::new(
+            format!("the listener has no address: {error}"),
+            "start it again",
+        )
     })?;
     if let Some(listen) = *config.metrics_listen {
         telemetry::serve_metrics(listen).map_err(|error| {
@@ -61,31 +62,48 @@ async fn serve(config: Config, sources: Sources) -> Result<(), Problem> {
     tokio::spawn(reload(Arc::clone(&server), sources, signals.reload));
     output::text(&ready(address, &config))?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let served = server.run(incoming, shutdown(signals.interrupt, signals.terminate)).await;
-    served.map_err(|error| Problem::new(error.to_string(), "see the log above, then start it again"))
+    let served = server
+        .run(incoming, shutdown(signals.interrupt, signals.terminate))
+        .await;
+    served
+        .map_err(|error| Problem::new(error.to_string(), "see the log above, then start it again"))
 }
 
 /// Opens the store without holding up the runtime: recovery of a large one takes a while.
 async fn open_store(location: &StoreLocation) -> Result<Arc<dyn Store>, Problem> {
     if *location == StoreLocation::Memory {
-        tracing::warn!("transactions are kept in memory only: ALL ARE LOST when this process ends; for trials only");
+        tracing::warn!(
+            "transactions are kept in memory only: ALL ARE LOST when this process ends; for trials only"
+        );
     }
     let location = location.clone();
     let opened = tokio::task::spawn_blocking(move || open(&location)).await;
-    opened.map_err(|error| Problem::new(format!("opening the store failed: {error}"), "see above"))?
+    opened
+        .map_err(|error| Problem::new(format!("opening the store failed: {error}"), "see above"))?
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Problem> {
     TcpListener::bind(address).await.map_err(|error| {
         let what = format!("{address} can't be listened on: {error}");
-        Problem::new(what, "is another coordinator running? choose another address with --listen")
+        Problem::new(
+            what,
+            "is another coordinator running? choose another address with --listen",
+        )
     })
 }
 
 /// The line that says that clients may come.
 fn ready(address: SocketAddr, config: &Config) -> String {
-    let names: Vec<_> = config.participants.keys().map(ToString::to_string).collect();
-    let participants = if names.is_empty() { "none".into() } else { names.join(", ") };
+    let names: Vec<_> = config
+        .participants
+        .keys()
+        .map(ToString::to_string)
+        .collect();
+    let participants = if names.is_empty() {
+        "none".into()
+    } else {
+        names.join(", ")
+    };
     let store = &config.store.value;
     format!("listening on {address}, store {store}, participants: {participants}\n")
 }

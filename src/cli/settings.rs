@@ -44,7 +44,10 @@ impl Settings {
         for text in &self.others {
             let (key, value) = text.split_once('=').ok_or_else(|| {
                 let what = format!("--set {text:?} has no value");
-                Problem::new(what, "write --set KEY=VALUE, for example --set limits.branches=16")
+                Problem::new(
+                    what,
+                    "write --set KEY=VALUE, for example --set limits.branches=16",
+                )
             })?;
             flags.push(FlagValue {
                 key: key.into(),
@@ -52,7 +55,10 @@ impl Settings {
                 flag: format!("--set {key}"),
             });
         }
-        let participants = self.participants.iter().map(|text| ("participant", "--participant", text));
+        let participants = self
+            .participants
+            .iter()
+            .map(|text| ("participant", "--participant", text));
         let named = [
             ("listen", "--listen", &self.listen),
             ("store", "--store", &self.store),
@@ -60,12 +66,18 @@ impl Settings {
             ("log", "--log", &self.log),
             ("log_format", "--log-format", &self.log_format),
         ];
-        let named = named.into_iter().filter_map(|(key, flag, value)| Some((key, flag, value.as_ref()?)));
-        flags.extend(named.chain(participants).map(|(key, flag, value)| FlagValue {
-            key: key.into(),
-            value: value.clone(),
-            flag: flag.into(),
-        }));
+        let named = named
+            .into_iter()
+            .filter_map(|(key, flag, value)| Some((key, flag, value.as_ref()?)));
+        flags.extend(
+            named
+                .chain(participants)
+                .map(|(key, flag, value)| FlagValue {
+                    key: key.into(),
+                    value: value.clone(),
+                    flag: flag.into(),
+                }),
+        );
         Ok(Sources {
             file: self.config.clone(),
             environment: environment(),

@@ -3,10 +3,10 @@
 
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, time::Duration};
 
-use tonic::transport::Uri;
 use tracing_subscriber::EnvFilter;
 
 use super::{LogFormat, StoreLocation};
+use crate::participants::EndpointUri;
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
@@ -39,24 +39,8 @@ pub(super) fn endpoints(text: &str) -> Result<Vec<String>, String> {
 }
 
 fn endpoint(text: &str) -> Result<String, String> {
-    let help = |why: &str| format!("{text:?} {why}; write http://HOST:PORT");
-    let uri: Uri = text.parse().map_err(|_| help("is no URL"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
-            return Err(help(
-                "asks for TLS, which isn't built in; use a proxy beside it",
-            ));
-        }
-        _ => return Err(help("doesn't begin with http://")),
-    }
-    if uri.port_u16().is_none() {
-        return Err(help("names no port"));
-    }
-    if uri.path() != "/" || uri.query().is_some() {
-        return Err(help("has something behind the port"));
-    }
-    Ok(text.trim_end_matches('/').to_owned())
+    let uri = EndpointUri::parse(text).map_err(|error| format!("{text:?}: {error}"))?;
+    Ok(uri.as_str().to_owned())
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {

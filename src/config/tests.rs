@@ -196,8 +196,8 @@ fn a_participant_without_a_valid_name_or_endpoint_is_refused() {
             "participants.inventory.endpoints can't be \"https://a:1\"",
         ),
         (
-            "inventory=http://a",
-            "participants.inventory.endpoints can't be \"http://a\"",
+            "inventory=http://a:1/x",
+            "participants.inventory.endpoints can't be \"http://a:1/x\"",
         ),
     ] {
         let sources = Sources {

@@ -52,7 +52,9 @@ impl Submit {
         let request = SubmitTransactionRequest::decode(request)?;
         let default = Self::new(request.transaction_id);
         let wait = request.wait_timeout.and_then(|wait| wait.try_into().ok());
-        let expires_at = request.submit_expire_time.and_then(|time| time.try_into().ok());
+        let expires_at = request
+            .submit_expire_time
+            .and_then(|time| time.try_into().ok());
         Ok(Self {
             options: request.options.unwrap_or_default().into(),
             branches: request.branches,

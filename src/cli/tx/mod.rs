@@ -88,7 +88,12 @@ pub(crate) enum Tx {
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// Where the coordinator is.
-    #[arg(long, value_name = "URL", env = "TERCET_SERVER", default_value = "http://127.0.0.1:7070")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TERCET_SERVER",
+        default_value = "http://127.0.0.1:7070"
+    )]
     server: String,
     /// How data is printed.
     #[arg(long, value_enum, default_value_t)]
@@ -115,27 +120,44 @@ impl Tx {
             Self::Submit(args) => args.run().await,
             Self::Get { id, full, common } => {
                 let client = common.client().await?;
-                let transaction = if full { client.get_full(&id).await? } else { client.get(&id).await? };
+                let transaction = if full {
+                    client.get_full(&id).await?
+                } else {
+                    client.get(&id).await?
+                };
                 show::transaction(&transaction, common.output)?;
                 Ok(code_of(&transaction))
             }
-            Self::List { filter, page_size, page_token, common } => {
+            Self::List {
+                filter,
+                page_size,
+                page_token,
+                common,
+            } => {
                 let client = common.client().await?;
-                let page = client.list(&filter, page_size, page_token.as_deref()).await?;
+                let page = client
+                    .list(&filter, page_size, page_token.as_deref())
+                    .await?;
                 show::page(&page, common.output)?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Count { filter, common } => {
                 let count = common.client().await?.count(&filter).await?;
                 match common.output {
-                    Format::Json => output::json(&json!({"count": count.count.to_string(), "exact": count.is_exact}))?,
+                    Format::Json => output::json(
+                        &json!({"count": count.count.to_string(), "exact": count.is_exact}),
+                    )?,
                     Format::Table if count.is_exact => output::text(&format!("{}\n", count.count))?,
                     Format::Table => output::text(&format!("{} or more\n", count.count))?,
                 }
                 Ok(ExitCode::SUCCESS)
             }
             Self::Watch { id, common } => watch(&common.client().await?, &id, common.output).await,
-            Self::Wait { id, timeout, common } => {
+            Self::Wait {
+                id,
+                timeout,
+                common,
+            } => {
                 let outcome = common.client().await?.wait(&id, timeout).await?;
                 conclude(outcome, common.output)
             }
@@ -152,13 +174,17 @@ impl Tx {
 /// most of what can go wrong with a call, is certain.
 pub(super) async fn reach(url: &str, help: &str) -> Result<(), Problem> {
     let unreachable = |why: String| Problem::new(format!("nobody answers at {url}: {why}"), help);
-    let uri: Uri = url.parse().map_err(|error| unreachable(format!("{error}")))?;
+    let uri: Uri = url
+        .parse()
+        .map_err(|error| unreachable(format!("{error}")))?;
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let address = (host, uri.port_u16().unwrap_or(80));
     match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(unreachable(error.to_string())),
-        Err(_) => Err(unreachable(format!("no connection within {CONNECT_TIMEOUT:?}"))),
+        Err(_) => Err(unreachable(format!(
+            "no connection within {CONNECT_TIMEOUT:?}"
+        ))),
     }
 }
 
@@ -186,7 +212,9 @@ fn unknown(id: &str, cause: Option<&Error>, format: Format) -> Result<ExitCode, 
         eprintln!("{cause}");
     }
     match format {
-        Format::Json => output::json(&json!({"transactionId": id, "outcome": "OUTCOME_PROCESSING"}))?,
+        Format::Json => {
+            output::json(&json!({"transactionId": id, "outcome": "OUTCOME_PROCESSING"}))?
+        }
         Format::Table => output::text(&format!("{id}  PROCESSING\n"))?,
     }
     Ok(ExitCode::from(PROCESSING))

@@ -23,7 +23,11 @@ pub(super) fn transaction(transaction: &Transaction, format: Format) -> Result<(
 
 /// The outcome's name: SUCCESS, FAILED or PROCESSING.
 pub(super) fn outcome(transaction: &Transaction) -> &'static str {
-    match transaction.outcome().as_str_name().trim_start_matches("OUTCOME_") {
+    match transaction
+        .outcome()
+        .as_str_name()
+        .trim_start_matches("OUTCOME_")
+    {
         "UNSPECIFIED" => "PROCESSING",
         outcome => outcome,
     }
@@ -58,7 +62,10 @@ pub(super) fn events(events: &[TransactionEvent], format: Format) -> Result<(), 
 
 /// One page of a list.
 pub(super) fn page(page: &Page, format: Format) -> Result<(), Problem> {
-    let transactions = page.transactions.iter().map(|it| message(TRANSACTION, it.as_message()));
+    let transactions = page
+        .transactions
+        .iter()
+        .map(|it| message(TRANSACTION, it.as_message()));
     let token = page.next_page_token.as_deref().unwrap_or_default();
     if format == Format::Json {
         let transactions: Vec<_> = transactions.collect();
@@ -100,7 +107,10 @@ fn details(it: &Value) -> String {
     for attention in array(it, "attentions") {
         let reason = name(attention, "reason", "ATTENTION_REASON_");
         let (branch, detail) = (text(attention, "branchId"), text(attention, "detail"));
-        facts.push(("attention", format!("{branch} {reason}: {detail}").trim().to_owned()));
+        facts.push((
+            "attention",
+            format!("{branch} {reason}: {detail}").trim().to_owned(),
+        ));
     }
     let mut lines = String::new();
     for (label, value) in facts.into_iter().filter(|(_, value)| !value.is_empty()) {
@@ -117,7 +127,16 @@ fn details(it: &Value) -> String {
 }
 
 fn branch_table(branches: &[Value]) -> Table {
-    let header = ["BRANCH", "PARTICIPANT", "RESOURCE", "STATE", "TRY", "CONFIRM", "CANCEL", "LAST FAILURE"];
+    let header = [
+        "BRANCH",
+        "PARTICIPANT",
+        "RESOURCE",
+        "STATE",
+        "TRY",
+        "CONFIRM",
+        "CANCEL",
+        "LAST FAILURE",
+    ];
     let mut table = Table::new(&header);
     for branch in branches {
         table.row([
@@ -145,10 +164,17 @@ fn line(event: &Value) -> String {
             operation if operation.is_empty() => String::new(),
             operation => format!(" {operation} #{}", number(event, "attempt")),
         };
-        format!("{branch}{call} → {}", name(event, "branchState", "BRANCH_STATE_"))
+        format!(
+            "{branch}{call} → {}",
+            name(event, "branchState", "BRANCH_STATE_")
+        )
     };
     let mut line = format!("{}  {what}", clock(&time));
-    for more in [text(event, "latency"), failure(&event["failure"]), text(event, "reason")] {
+    for more in [
+        text(event, "latency"),
+        failure(&event["failure"]),
+        text(event, "reason"),
+    ] {
         if !more.is_empty() {
             line.push_str("  ");
             line.push_str(&more.replace('\n', " "));
@@ -189,12 +215,20 @@ fn name(value: &Value, field: &str, prefix: &str) -> String {
 /// `2026-11-21T03:30:26.123Z` to the second.
 fn seconds(time: &str) -> String {
     let seconds = time.split(['.', 'Z']).next().unwrap_or_default();
-    if seconds.is_empty() { String::new() } else { format!("{seconds}Z") }
+    if seconds.is_empty() {
+        String::new()
+    } else {
+        format!("{seconds}Z")
+    }
 }
 
 /// The time of day of a timestamp, to the millisecond.
 fn clock(time: &str) -> String {
-    let day_time = time.split('T').nth(1).unwrap_or_default().trim_end_matches('Z');
+    let day_time = time
+        .split('T')
+        .nth(1)
+        .unwrap_or_default()
+        .trim_end_matches('Z');
     let (seconds, fraction) = day_time.split_once('.').unwrap_or((day_time, ""));
     format!("{seconds}.{:0<3.3}", fraction)
 }
@@ -220,6 +254,9 @@ mod tests {
     #[test]
     fn a_transactions_facts_leave_out_what_is_not_there() {
         let it = json!({"transactionId": "order-7", "state": "TRANSACTION_STATE_TRYING"});
-        assert_eq!(details(&it), "transaction   order-7\nstate         TRYING\n");
+        assert_eq!(
+            details(&it),
+            "transaction   order-7\nstate         TRYING\n"
+        );
     }
 }

@@ -41,7 +41,10 @@ impl Args {
         self.name(&mut request)?;
         let validate_only = self.validate_only || flag(&request, "validate_only");
         let submit = Submit::decode(&request.encode_to_vec()).map_err(|error| {
-            Problem::new(format!("the request can't be read: {error}"), "report this as a fault")
+            Problem::new(
+                format!("the request can't be read: {error}"),
+                "report this as a fault",
+            )
         })?;
         let client = self.common.client().await?;
         if validate_only {
@@ -71,7 +74,8 @@ impl Args {
                 return Err(Problem::new(what, "leave one of them out"));
             }
             (None, false) if in_file.is_empty() => {
-                let help = "give --id, so that a repeated command is the same transaction, or --assign-id";
+                let help =
+                    "give --id, so that a repeated command is the same transaction, or --assign-id";
                 return Err(Problem::new("the transaction has no id", help));
             }
             (None, false) => in_file,
@@ -82,7 +86,11 @@ impl Args {
 }
 
 fn read(file: &Path) -> Result<DynamicMessage, Problem> {
-    let name = if file == Path::new("-") { "standard input".into() } else { file.display().to_string() };
+    let name = if file == Path::new("-") {
+        "standard input".into()
+    } else {
+        file.display().to_string()
+    };
     let read = if file == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map(|_| text)
@@ -90,10 +98,15 @@ fn read(file: &Path) -> Result<DynamicMessage, Problem> {
         std::fs::read_to_string(file)
     };
     let json = read.map_err(|error| {
-        Problem::new(format!("{name} can't be read: {error}"), "give a file with --file, or - for standard input")
+        Problem::new(
+            format!("{name} can't be read: {error}"),
+            "give a file with --file, or - for standard input",
+        )
     })?;
     parse(&json).map_err(|error| {
-        let help = format!("it must be a {REQUEST} as protobuf JSON; see proto/tercet/v1/coordinator.proto");
+        let help = format!(
+            "it must be a {REQUEST} as protobuf JSON; see proto/tercet/v1/coordinator.proto"
+        );
         Problem::new(format!("{name}: {error}"), help)
     })
 }
@@ -101,14 +114,17 @@ fn read(file: &Path) -> Result<DynamicMessage, Problem> {
 fn parse(json: &str) -> Result<DynamicMessage, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(json);
     let options = DeserializeOptions::new().deny_unknown_fields(true);
-    let request = DynamicMessage::deserialize_with_options(output::descriptor(REQUEST), &mut json, &options)?;
+    let request =
+        DynamicMessage::deserialize_with_options(output::descriptor(REQUEST), &mut json, &options)?;
     json.end()?;
     Ok(request)
 }
 
 fn text(request: &DynamicMessage, field: &str) -> String {
     let value = request.get_field_by_name(field);
-    value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    value
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 fn flag(request: &DynamicMessage, field: &str) -> bool {
@@ -134,7 +150,8 @@ mod tests {
 
     #[test]
     fn a_field_nobody_knows_is_an_error_with_its_place() {
-        let error = parse("{\"transactionId\": \"order-7\",\n \"brnches\": []}").expect_err("it is refused");
+        let error = parse("{\"transactionId\": \"order-7\",\n \"brnches\": []}")
+            .expect_err("it is refused");
         assert!(error.to_string().contains("brnches"), "{error}");
         assert_eq!(error.line(), 2);
     }
