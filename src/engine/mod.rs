@@ -212,6 +212,16 @@ impl Engine {
         self.settle(&mut follow, deadline, first).await
     }
 
+    /// Whether every branch can be called, without starting anything: what a new transaction with
+    /// these branches would be told.
+    ///
+    /// # Errors
+    /// `Target` names the first branch that can't.
+    pub fn check(&self, branches: &[BranchSpec]) -> Result<(), EngineError> {
+        let mut branches = branches.iter();
+        branches.try_for_each(|branch| self.inner.check_target(branch))
+    }
+
     /// Opens an interactive transaction, or finds the one that is open under this id.
     ///
     /// # Errors
@@ -492,6 +502,14 @@ impl Engine {
 }
 
 impl Inner {
+    fn check_target(&self, branch: &BranchSpec) -> Result<(), EngineError> {
+        let checked = self.participants.check(&branch.target);
+        checked.map_err(|error| EngineError::Target {
+            branch: branch.id.clone(),
+            error,
+        })
+    }
+
     /// Why a driver went away without an answer.
     fn gone(&self) -> EngineError {
         match self.broken.get() {

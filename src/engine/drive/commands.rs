@@ -102,13 +102,7 @@ impl Drive {
             });
         }
         for branch in &submission.new.branches {
-            engine
-                .participants
-                .check(&branch.target)
-                .map_err(|error| EngineError::Target {
-                    branch: branch.id.clone(),
-                    error,
-                })?;
+            engine.check_target(branch)?;
         }
         engine.admission.admit_new()
     }
@@ -163,13 +157,7 @@ impl Drive {
         if let Request::AddBranch(spec) = request
             && transaction.position(&spec.id).is_none()
         {
-            self.engine
-                .participants
-                .check(&spec.target)
-                .map_err(|error| EngineError::Target {
-                    branch: spec.id.clone(),
-                    error,
-                })?;
+            self.engine.check_target(spec)?;
         }
         let step = transaction.request(request.clone(), self.context());
         step.map_err(|refusal| EngineError::Refused {
