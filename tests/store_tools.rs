@@ -96,7 +96,10 @@ async fn an_export_imported_is_the_same_store_with_a_higher_epoch_and_boot() {
     let store = open(other.path());
     assert_eq!(store.identity().realm, original.identity().realm);
     assert_eq!(store.identity().epoch, 2);
-    assert!(store.identity().boot > 2, "the boots in the export were 1 and 2");
+    assert!(
+        store.identity().boot > 2,
+        "the boots in the export were 1 and 2"
+    );
     assert_eq!(records(&store), records(&original), "in the same order");
     assert_eq!(store.outlived(99, 9), Ok(vec![id("t4")]));
 
