@@ -63,6 +63,9 @@ pub struct Recorded {
 impl Work {
     pub(crate) fn answered(&mut self, branch: usize, operation: Operation, answer: Answer) {
         let Some(call) = self.current(branch, operation, false) else {
+            if let Answer::Success(_) = answer {
+                self.done_after_resolution(branch, operation);
+            }
             return;
         };
         match answer {
@@ -86,13 +89,33 @@ impl Work {
 
     pub(crate) fn queried(&mut self, branch: usize, operation: Operation, answer: QueryAnswer) {
         let Some(call) = self.current(branch, operation, true) else {
-            return;
+            return match answer {
+                QueryAnswer::Recorded(recorded) if recorded.state == RecordState::Confirmed => {
+                    self.done_after_resolution(branch, Operation::Confirm);
+                }
+                QueryAnswer::Recorded(recorded) if recorded.state == RecordState::Canceled => {
+                    self.done_after_resolution(branch, Operation::Cancel);
+                }
+                QueryAnswer::Recorded(_)
+                | QueryAnswer::Unclear
+                | QueryAnswer::TooLarge(_)
+                | QueryAnswer::Indeterminate(_) => {}
+            };
         };
         match answer {
             QueryAnswer::Recorded(recorded) => self.recorded(call, *recorded),
             QueryAnswer::Unclear => self.send(branch),
             QueryAnswer::TooLarge(failure) => self.too_large(call, failure),
             QueryAnswer::Indeterminate(failure) => self.attempt_failed(call, failure),
+        }
+    }
+
+    /// A call that was on its way while an operator closed its branch: a reply that contradicts the
+    /// operator is for a person.
+    fn done_after_resolution(&mut self, branch: usize, operation: Operation) {
+        let state = self.tx.branches.get(branch).map(|it| it.state);
+        if let Some(BranchState::Resolved(_)) = state {
+            self.success_out_of_turn(branch, operation);
         }
     }
 
@@ -214,8 +237,11 @@ impl Work {
             Operation::Try => self.decide(Decision::Cancel, Some(failure)),
             Operation::Confirm | Operation::Cancel => {
                 self.raise(AttentionReason::Refused, call.branch, &failure.message);
-                self.tx.branches[call.branch].next = Next::Send;
-                self.wait_longest(call.branch);
+                let next = &mut self.tx.branches[call.branch].next;
+                if *next != Next::Stopped {
+                    *next = Next::Send;
+                    self.wait_longest(call.branch);
+                }
             }
         }
     }

@@ -63,9 +63,25 @@ pub fn well_formed(tx: &Transaction) -> Result<(), Violation> {
     ensure(!tx.state.is_terminal() || !open, "S4", || {
         format!("{:?} with a branch that still owes a call", tx.state)
     })?;
-    let ready = tx.state == State::Confirming || tx.state == State::Canceling;
-    ensure(!ready || open, "L1", || {
+    let mixed = matches!(tx.state, State::Mixed(_));
+    let given_up = BranchState::Resolved(Resolution::Abandoned);
+    let any_given_up = tx.branches.iter().any(|it| it.state == given_up);
+    ensure(
+        !mixed || any_given_up || tx.branches.is_empty(),
+        "S4",
+        || "MIXED without a branch that was given up".into(),
+    )?;
+    ensure(!tx.state.is_terminal() || !tx.paused, "S8", || {
+        format!("{:?} and paused: a resume would change it", tx.state)
+    })?;
+    let deciding = tx.state == State::Confirming || tx.state == State::Canceling;
+    ensure(!deciding || open, "L1", || {
         format!("{:?} with nothing left to do", tx.state)
+    })?;
+    let asked = !tx.interactive || tx.commit_requested;
+    let undecided = tx.state == State::Trying && asked && !tx.branches.is_empty();
+    ensure(!undecided || open, "L1", || {
+        "every Try has succeeded and the commit is not decided".into()
     })
 }
 
@@ -97,9 +113,11 @@ pub fn legal(before: &Transaction, after: &Transaction) -> Result<(), Violation>
         change,
     )?;
     ensure(
-        before.mode == after.mode && before.policy == after.policy,
+        before.mode == after.mode
+            && before.interactive == after.interactive
+            && before.policy == after.policy,
         "S11",
-        || "the reply mode or the retry policy changed".into(),
+        || "what was pinned when it was created has changed".into(),
     )?;
     ensure(before.branches.len() <= after.branches.len(), "S1", || {
         "a branch was lost".into()

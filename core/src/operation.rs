@@ -1,36 +1,36 @@
-//! The three calls of a branch, and what a participant says it has recorded.
+//! The three calls of a branch, and what a participant may have recorded about them.
 
-/// Which of the three calls a branch is about.
+/// Which of the three calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Reserve.
     Try,
-    /// Use what was reserved.
+    /// Use what Try reserved.
     Confirm,
-    /// Release what was reserved.
+    /// Release what Try reserved.
     Cancel,
 }
 
-/// What a participant has durably recorded about one branch.
+/// What a participant has durably recorded about one branch, as its Query says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecordState {
     /// Never seen.
     Unknown,
-    /// Work outside the participant's database is running.
+    /// Try is under way.
     Trying,
     /// Reserved.
     Tried,
-    /// Refused; kept for work outside the participant's database.
+    /// Try was refused.
     TryFailed,
-    /// Confirm is running.
+    /// Confirm is under way.
     Confirming,
-    /// Used.
+    /// Used; terminal.
     Confirmed,
     /// Confirm was refused.
     ConfirmFailed,
-    /// Cancel is running.
+    /// Cancel is under way.
     Canceling,
-    /// Released, or fenced by an empty Cancel.
+    /// Released; terminal. Also the tombstone that an empty Cancel leaves.
     Canceled,
     /// Cancel was refused.
     CancelFailed,

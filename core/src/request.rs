@@ -130,14 +130,14 @@ impl Work {
                 Err(Refusal::BranchIdReused(spec.id.clone()))
             };
         }
-        if !self.tx.interactive {
-            let why = "a submitted transaction takes no more branches; begin an interactive one";
-            return Err(Refusal::StateInvalid(why));
-        }
         if self.tx.state != State::Trying {
             return Err(Refusal::StateInvalid(
                 "the transaction is decided and takes no more branches",
             ));
+        }
+        if !self.tx.interactive {
+            let why = "a submitted transaction takes no more branches; begin an interactive one";
+            return Err(Refusal::StateInvalid(why));
         }
         if self.tx.commit_requested {
             let why = "the commit is requested and the transaction takes no more branches";
@@ -150,12 +150,12 @@ impl Work {
     }
 
     fn request_commit(&mut self, mut named: Vec<BranchId>) -> Result<(), Refusal> {
+        if self.tx.decision() == Some(Decision::Cancel) {
+            return Ok(()); // answered OK, with FAILED; an id forbidden before its Begin came, too
+        }
         if !self.tx.interactive {
             let why = "a submitted transaction commits by itself once every branch is tried";
             return Err(Refusal::StateInvalid(why));
-        }
-        if self.tx.decision() == Some(Decision::Cancel) {
-            return Ok(()); // answered OK, with FAILED
         }
         named.sort();
         let mut recorded: Vec<_> = self
@@ -197,8 +197,7 @@ impl Work {
             .tx
             .position(id)
             .ok_or_else(|| Refusal::BranchNotFound(id.clone()))?;
-        let state = self.tx.branches[branch].state;
-        if state.owes() == Some(operation) {
+        if self.tx.branches[branch].state.owes() == Some(operation) {
             let attempt = self.tx.branches[branch].attempts.begun(operation, false);
             let call = Call {
                 branch,
@@ -212,15 +211,15 @@ impl Work {
             }
             self.at_least(Durability::Required);
         } else if let Report::Success(_) = report {
-            self.report_out_of_turn(branch, operation, state);
+            self.success_out_of_turn(branch, operation);
         }
         Ok(())
     }
 
-    /// Late and repeated reports change nothing; a contradicting one is for a person.
-    fn report_out_of_turn(&mut self, branch: usize, operation: Operation, state: BranchState) {
+    /// What was done late or twice changes nothing; what contradicts us is for a person.
+    pub(crate) fn success_out_of_turn(&mut self, branch: usize, operation: Operation) {
         use BranchState::{Canceled, Canceling, Confirmed, Confirming, Resolved, Tried, Trying};
-        let contradicts = match (operation, state) {
+        let contradicts = match (operation, self.tx.branches[branch].state) {
             (Operation::Try, _) => false,
             (Operation::Cancel, Trying | Tried) => {
                 let message = "the participant reports that it has canceled before a decision";

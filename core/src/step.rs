@@ -316,13 +316,6 @@ impl Work {
     /// Records a branch and its first Try.
     pub(crate) fn add_branch(&mut self, spec: Arc<BranchSpec>) {
         let at = self.tx.branches.len();
-        if self.tx.mode == ReplyMode::TwoState {
-            let delay_ms = spec.try_timeout_ms;
-            self.effects.push(Effect::Arm {
-                timer: Timer::TryTimeout(at),
-                delay_ms,
-            });
-        }
         self.tx.branches.push(Branch {
             spec,
             state: BranchState::Trying,
@@ -397,6 +390,7 @@ impl Work {
                 Decision::Cancel => State::Canceled,
             }
         };
+        self.tx.paused = false; // nothing is left to stop, and an ended transaction changes no more
         self.durability = Durability::Required;
         self.event(None, None);
     }
@@ -409,8 +403,16 @@ impl Work {
         if self.tx.paused {
             return;
         }
-        self.tx.branches[branch].attempts.begin(call);
+        let it = &mut self.tx.branches[branch];
+        let first_try = call.operation == Operation::Try && !call.query && call.attempt == 1;
+        it.attempts.begin(call);
         self.effects.push(Effect::Call(call));
+        if first_try && self.tx.mode == ReplyMode::TwoState {
+            self.effects.push(Effect::Arm {
+                timer: Timer::TryTimeout(branch),
+                delay_ms: it.spec.try_timeout_ms,
+            });
+        }
     }
 
     /// Lets the next attempt of this branch begin after the next interval, or after the

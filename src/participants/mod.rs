@@ -1,5 +1,16 @@
 //! The door out: calls to participants, and what their answers mean.
 
+mod config;
+mod contract;
+mod convert;
+mod fault;
+mod grpc;
+mod headers;
+pub mod measure;
+pub mod methods;
+pub mod report_token;
+mod route;
+
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -12,6 +23,14 @@ use tercet_core::{
 };
 
 use crate::store::Origin;
+
+pub use config::{
+    CALL_TIMEOUT_MS_DEFAULT, CALL_TIMEOUT_MS_MAX, ConfigError, ENDPOINTS_MAX, EndpointError,
+    EndpointUri, PAYLOAD_BYTES_MAX_DEFAULT, PAYLOAD_BYTES_MAX_MAX, ParticipantConfig,
+    ParticipantsConfig,
+};
+pub use grpc::GrpcParticipants;
+pub use route::{Connector, REFUSED_FOR};
 
 /// How participants are reached.
 ///

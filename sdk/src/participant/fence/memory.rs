@@ -1,0 +1,172 @@
+//! A fence in memory: for tests and examples, and the model of what an adapter does.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tercet_core::fence::{HORIZON_NONE_MS, Row};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::{Fence, FenceError, FenceTransaction, Record};
+use crate::participant::branch::BranchKey;
+
+/// A fence in memory, with some data of the participant's beside it: `T` is what its resources
+/// work on. It forgets everything when it is dropped, so it protects nobody in production.
+///
+/// A transaction works on a clone of the data, which takes the place of the original when it
+/// commits; one runs at a time. Clones of the fence share everything.
+///
+/// ```
+/// # tokio_test(async {
+/// use std::collections::BTreeMap;
+/// use tercet_sdk::participant::MemoryFence;
+///
+/// let fence = MemoryFence::new(BTreeMap::from([("apple", 3)]));
+/// assert_eq!(fence.read(|stock| stock["apple"]).await, 3);
+/// # });
+/// # fn tokio_test(f: impl Future<Output = ()>) {
+/// #     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(f);
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct MemoryFence<T = ()> {
+    shared: Arc<Mutex<Shared<T>>>,
+}
+
+impl<T> MemoryFence<T> {
+    /// An empty fence beside this data.
+    #[must_use]
+    pub fn new(data: T) -> Self {
+        let shared = Shared {
+            data,
+            rows: BTreeMap::new(),
+            horizon_ms: HORIZON_NONE_MS,
+        };
+        Self {
+            shared: Arc::new(Mutex::new(shared)),
+        }
+    }
+
+    /// Looks at the data as last committed. Waits for the transaction under way.
+    pub async fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.shared.lock().await.data)
+    }
+}
+
+impl<T: Default> Default for MemoryFence<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T> Clone for MemoryFence<T> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    data: T,
+    rows: BTreeMap<BranchKey, Record>,
+    horizon_ms: i64,
+}
+
+impl<T: Clone + Send + 'static> Fence for MemoryFence<T> {
+    type Connection = T;
+    type Transaction = MemoryTransaction<T>;
+
+    async fn begin(&self) -> Result<MemoryTransaction<T>, FenceError> {
+        let shared = Arc::clone(&self.shared).lock_owned().await;
+        Ok(MemoryTransaction {
+            data: shared.data.clone(),
+            changes: BTreeMap::new(),
+            horizon_ms: shared.horizon_ms,
+            shared,
+        })
+    }
+}
+
+/// The changes of one transaction, beside what they will change.
+pub struct MemoryTransaction<T> {
+    shared: OwnedMutexGuard<Shared<T>>,
+    data: T,
+    changes: BTreeMap<BranchKey, Option<Record>>,
+    horizon_ms: i64,
+}
+
+impl<T: Clone + Send + 'static> FenceTransaction for MemoryTransaction<T> {
+    type Connection = T;
+
+    fn connection(&mut self) -> &mut T {
+        &mut self.data
+    }
+
+    async fn insert_if_absent(
+        &mut self,
+        key: &BranchKey,
+        record: &Record,
+    ) -> Result<bool, FenceError> {
+        if self.load_for_update(key).await?.is_some() {
+            return Ok(false);
+        }
+        self.update(key, record).await?;
+        Ok(true)
+    }
+
+    async fn load_for_update(&mut self, key: &BranchKey) -> Result<Option<Record>, FenceError> {
+        let changed = self.changes.get(key).cloned();
+        Ok(changed.unwrap_or_else(|| self.shared.rows.get(key).cloned()))
+    }
+
+    async fn update(&mut self, key: &BranchKey, record: &Record) -> Result<(), FenceError> {
+        self.changes.insert(key.clone(), Some(record.clone()));
+        Ok(())
+    }
+
+    async fn delete(&mut self, key: &BranchKey) -> Result<(), FenceError> {
+        self.changes.insert(key.clone(), None);
+        Ok(())
+    }
+
+    async fn terminal_before(
+        &mut self,
+        expire_time_ms: i64,
+        limit: u32,
+    ) -> Result<Vec<(BranchKey, Row)>, FenceError> {
+        let rows = self
+            .shared
+            .rows
+            .iter()
+            .map(|(key, record)| (key, record.row));
+        let mut found: Vec<_> = rows
+            .filter(|(_, row)| row.state.is_terminal() && row.expire_time_ms < expire_time_ms)
+            .map(|(key, row)| (key.clone(), row))
+            .collect();
+        found.sort_by_key(|(_, row)| row.expire_time_ms);
+        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(found)
+    }
+
+    async fn horizon_ms(&mut self) -> Result<i64, FenceError> {
+        Ok(self.horizon_ms)
+    }
+
+    async fn raise_horizon(&mut self, horizon_ms: i64) -> Result<(), FenceError> {
+        self.horizon_ms = self.horizon_ms.max(horizon_ms);
+        Ok(())
+    }
+
+    async fn commit(mut self) -> Result<(), FenceError> {
+        let shared = &mut *self.shared;
+        for (key, change) in self.changes {
+            match change {
+                Some(record) => shared.rows.insert(key, record),
+                None => shared.rows.remove(&key),
+            };
+        }
+        shared.data = self.data;
+        shared.horizon_ms = self.horizon_ms;
+        Ok(())
+    }
+}

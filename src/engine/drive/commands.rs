@@ -1,0 +1,181 @@
+//! What a driver is told to do.
+
+use std::{sync::Arc, time::Duration};
+
+use tercet_core::{
+    outcome::ReplyMode,
+    payload::Failure,
+    request::Request,
+    step::{Step, Timer},
+    transaction::Transaction,
+};
+use tokio::time::Instant;
+
+use super::Drive;
+use crate::{
+    engine::{
+        EngineError,
+        admission::Permit,
+        draft::Draft,
+        live::{Command, Reply, Submission},
+    },
+    store::{Origin, StoreError},
+};
+
+impl Drive {
+    pub(super) async fn command(&mut self, command: Command) -> Result<(), StoreError> {
+        match command {
+            Command::Submit(submission, reply) => self.submit(*submission, reply).await,
+            Command::Ask(request, wait, reply) => self.ask(*request, wait, reply).await,
+            Command::Rollback(cause, reply) => self.rollback(cause, reply).await,
+            Command::Follow => Ok(()),
+            Command::Wake(permit) => {
+                drop(self.engine.schedule.take(&self.id));
+                self.permit.get_or_insert(permit);
+                Ok(())
+            }
+        }
+    }
+
+    /// The same id and content attaches; an id forbidden before its Submit came is answered as it
+    /// stands, whatever the content.
+    async fn submit(&mut self, submission: Submission, reply: Reply) -> Result<(), StoreError> {
+        if let Some(draft) = &self.draft {
+            let known = draft.record().origin.digest;
+            let same = known.is_none_or(|digest| digest == submission.new.digest);
+            let answer = if same {
+                Ok(false)
+            } else {
+                Err(EngineError::IdReused(self.id.clone()))
+            };
+            let _ = reply.send(answer); // a caller that went away changes nothing
+            return Ok(());
+        }
+        match self.admit(&submission) {
+            Ok(permit) => self.permit = Some(permit),
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return Ok(());
+            }
+        }
+        let Submission {
+            new,
+            interactive,
+            wait,
+        } = submission;
+        let origin = new.origin(self.engine.clock.unix_ms(), fastrand::u128(..));
+        let timeout = Duration::from_millis(new.timeout_ms);
+        let (mode, policy) = (new.mode, Arc::new(new.policy));
+        let step = if interactive {
+            Transaction::begin(mode, policy)
+        } else {
+            Transaction::submit(
+                mode,
+                policy,
+                new.branches.into_iter().map(Arc::new).collect(),
+            )
+        };
+        self.timers.arm(Timer::Expire, Instant::now() + timeout);
+        if mode == ReplyMode::TwoState && !interactive {
+            self.timers.arm(Timer::FirstWait, Instant::now() + wait);
+        }
+        self.create(origin, step, reply).await
+    }
+
+    /// Load, drain and deadline refuse only what is not known yet.
+    fn admit(&self, submission: &Submission) -> Result<Permit, EngineError> {
+        let engine = &self.engine;
+        if engine.draining.is_cancelled() {
+            return Err(engine.gone());
+        }
+        let late_ms = submission
+            .new
+            .submit_expire_ms
+            .map(|until| engine.clock.unix_ms() - until);
+        if let Some(late_ms) = late_ms
+            .and_then(|late| u64::try_from(late).ok())
+            .filter(|late| *late > 0)
+        {
+            return Err(EngineError::SubmitExpired {
+                id: self.id.clone(),
+                late_ms,
+            });
+        }
+        for branch in &submission.new.branches {
+            engine.check_target(branch)?;
+        }
+        engine.admission.admit_new()
+    }
+
+    async fn create(&mut self, origin: Origin, step: Step, reply: Reply) -> Result<(), StoreError> {
+        self.draft = Some(Draft::create(&self.id, origin, step.next.clone()));
+        if let Err(error) = self.apply(step, "client", None).await {
+            let _ = reply.send(Err(error.clone().into()));
+            return Err(error);
+        }
+        let _ = reply.send(Ok(true));
+        Ok(())
+    }
+
+    async fn ask(
+        &mut self,
+        request: Request,
+        wait: Option<Duration>,
+        reply: Reply,
+    ) -> Result<(), StoreError> {
+        let step = match self.refusable(&request) {
+            Ok(step) => step,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return Ok(());
+            }
+        };
+        let actor = match request {
+            Request::AddBranch(_) | Request::Commit { .. } | Request::Rollback { .. } => "client",
+            Request::Report { .. } => "participant",
+            Request::Pause | Request::Resume | Request::Resolve { .. } => "operator",
+        };
+        let asks_commit = step.next.commit_requested && !self.transaction().commit_requested;
+        let applied = self.apply(step, actor, None).await;
+        if let (true, Some(wait)) = (asks_commit && self.is_undecided_two_state(), wait) {
+            self.timers.arm(Timer::FirstWait, Instant::now() + wait);
+        }
+        let _ = reply.send(
+            applied
+                .clone()
+                .map(|()| asks_commit)
+                .map_err(EngineError::from),
+        );
+        applied
+    }
+
+    fn refusable(&self, request: &Request) -> Result<Step, EngineError> {
+        let Some(draft) = &self.draft else {
+            return Err(EngineError::NotFound(self.id.clone()));
+        };
+        let transaction = draft.transaction();
+        if let Request::AddBranch(spec) = request
+            && transaction.position(&spec.id).is_none()
+        {
+            self.engine.check_target(spec)?;
+        }
+        let step = transaction.request(request.clone(), self.context());
+        step.map_err(|refusal| EngineError::Refused {
+            id: self.id.clone(),
+            refusal,
+        })
+    }
+
+    async fn rollback(&mut self, cause: Failure, reply: Reply) -> Result<(), StoreError> {
+        if self.draft.is_some() {
+            return self.ask(Request::Rollback { cause }, None, reply).await;
+        }
+        let now_ms = self.engine.clock.unix_ms();
+        let origin = Origin {
+            create_ms: now_ms,
+            expire_ms: now_ms,
+            ..Origin::default()
+        };
+        self.create(origin, Transaction::forbid(cause), reply).await
+    }
+}

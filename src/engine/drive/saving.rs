@@ -1,0 +1,67 @@
+//! How what is known becomes durable, and only then visible.
+
+use std::sync::Arc;
+
+use tercet_core::receipt::Receipt;
+
+use super::Drive;
+use crate::store::{Record, StoreError};
+
+impl Drive {
+    /// Commits what is known, and shows it, before anything that follows from it.
+    pub(super) async fn save(&mut self) -> Result<Receipt, StoreError> {
+        self.end_saving().await?;
+        let record = self.seal();
+        let receipt = self.engine.store.commit(Arc::clone(&record)).await?;
+        self.show(record, &receipt);
+        Ok(receipt)
+    }
+
+    /// Commits what is known; nobody waits for it.
+    pub(super) fn save_soon(&mut self) {
+        if self.saving.is_some() {
+            self.save_again = true;
+            return;
+        }
+        let record = self.seal();
+        let commit = self.engine.store.commit(Arc::clone(&record));
+        self.saving = Some(Box::pin(async move { (record, commit.await) }));
+    }
+
+    pub(super) fn saved(
+        &mut self,
+        record: Arc<Record>,
+        result: Result<Receipt, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.saving = None;
+        self.show(record, &result?);
+        if std::mem::take(&mut self.save_again) {
+            self.save_soon();
+        }
+        Ok(())
+    }
+
+    pub(super) async fn end_saving(&mut self) -> Result<(), StoreError> {
+        self.save_again = false;
+        if let Some(saving) = self.saving.take() {
+            let (record, result) = saving.await;
+            self.show(record, &result?);
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self) -> Arc<Record> {
+        let engine = &self.engine;
+        let draft = self.draft.as_mut().expect("there is something to save");
+        draft.seal(
+            engine.store.identity(),
+            engine.clock.unix_ms(),
+            engine.config.retention_ms,
+        )
+    }
+
+    /// Nothing is shown that the store has not acknowledged.
+    fn show(&self, record: Arc<Record>, _receipt: &Receipt) {
+        self.seen.send_replace(Some(record));
+    }
+}

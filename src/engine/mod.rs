@@ -1,0 +1,540 @@
+//! The shell around the protocol: it loads, steps, commits, and performs what the step wants done.
+//!
+//! ```text
+//!            submit, commit, …            due
+//!  rpc ────────────▶ live ──▶ drive ◀──── recover
+//!                              │  ▲
+//!          step: core ◀────────┤  └── answers: participants
+//!          commit: store ◀─────┘
+//! ```
+//!
+//! 1. A transaction that moves has one driver, which alone changes its record; it begins with the
+//!    first command or when an attempt is due, and ends when there is nothing to do right now.
+//! 2. Live work and recovery are the same path: load the record, then do what it owes.
+//! 3. What a caller, a watcher or a reader is shown has been acknowledged durable by the store.
+//! 4. A caller that goes away changes nothing: drivers are tasks of their own.
+
+mod admission;
+mod clock;
+mod draft;
+mod drive;
+mod error;
+mod live;
+mod loading;
+mod recover;
+mod retention;
+mod timers;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tercet_core::{
+    ids::{BranchId, TransactionId},
+    operation::Operation,
+    outcome::{Outcome, ReplyMode},
+    payload::Failure,
+    request::{Report, Request},
+    retry::RetryPolicy,
+    transaction::{BranchSpec, BranchState},
+};
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    admission::Admission,
+    live::{Command, Live, Submission},
+    recover::Schedule,
+};
+pub use self::{
+    clock::{AnchoredClock, Clock, SystemClock},
+    error::EngineError,
+    live::Follow,
+};
+use crate::{
+    participants::Participants,
+    store::{Cursor, Listing, Record, Store, StoreError, UnixMs},
+};
+
+/// The bounds of one engine.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// New transactions in flight; past it, a new one is refused with a retry delay.
+    pub inflight_max: usize,
+    /// Transactions that recovery drives at the same time.
+    pub recovery_inflight_max: usize,
+    /// How long a finished record is kept whole.
+    pub retention_ms: u64,
+    /// How much longer the cut-down record keeps its id from running again.
+    pub id_retention_ms: u64,
+    /// How long calls in flight may take to end when the engine shuts down.
+    pub drain_ms: u64,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        Self {
+            inflight_max: 4096,
+            recovery_inflight_max: 1024,
+            retention_ms: 7 * DAY_MS,
+            id_retention_ms: 30 * DAY_MS,
+            drain_ms: 5_000,
+        }
+    }
+}
+
+/// A transaction as its client gave it, parsed and within every limit.
+#[derive(Clone, Debug)]
+pub struct NewTransaction {
+    /// Its name and idempotency key.
+    pub id: TransactionId,
+    /// SHA-256 of the request's canonical form.
+    pub digest: [u8; 32],
+    /// How it answers.
+    pub mode: ReplyMode,
+    /// When indeterminate calls are repeated.
+    pub policy: RetryPolicy,
+    /// All branches; none for an interactive transaction.
+    pub branches: Vec<BranchSpec>,
+    /// For example `place-order`.
+    pub transaction_type: Arc<str>,
+    /// For example the order number.
+    pub business_key: Arc<str>,
+    /// The client's own words about it.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Migration switches.
+    pub switches: BTreeMap<Arc<str>, Arc<str>>,
+    /// From its creation to the decision.
+    pub timeout_ms: u64,
+    /// The Try timeout of branches that name none.
+    pub try_timeout_ms: u64,
+    /// W3C trace context, or empty.
+    pub traceparent: Arc<str>,
+    /// Arriving later, and unknown, it is refused.
+    pub submit_expire_ms: Option<UnixMs>,
+}
+
+/// The engine. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    store: Arc<dyn Store>,
+    participants: Arc<dyn Participants>,
+    clock: Arc<dyn Clock>,
+    config: EngineConfig,
+    live: Live,
+    admission: Admission,
+    schedule: Schedule,
+    /// Takes no new transactions; recovery stops; waits end.
+    draining: CancellationToken,
+    /// Drivers stop at once.
+    stopped: CancellationToken,
+    drivers: TaskTracker,
+    background: TaskTracker,
+    /// Why the store has stopped taking work, once it has.
+    broken: OnceLock<Arc<str>>,
+}
+
+impl Engine {
+    /// An engine over these parts. It serves at once; [`Engine::recover`] starts the background work.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        participants: Arc<dyn Participants>,
+        clock: Arc<dyn Clock>,
+        config: EngineConfig,
+    ) -> Self {
+        let inner = Inner {
+            store,
+            participants,
+            clock,
+            live: Live::default(),
+            admission: Admission::new(&config),
+            schedule: Schedule::default(),
+            config,
+            draining: CancellationToken::new(),
+            stopped: CancellationToken::new(),
+            drivers: TaskTracker::new(),
+            background: TaskTracker::new(),
+            broken: OnceLock::new(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Starts what runs by itself: finding unfinished work, driving what is due, retention.
+    pub fn recover(&self) {
+        let inner = &self.inner;
+        inner
+            .background
+            .spawn(recover::load_unfinished(Arc::clone(inner)));
+        inner
+            .background
+            .spawn(recover::drive_due(Arc::clone(inner)));
+        inner
+            .background
+            .spawn(retention::sweep_for_ever(Arc::clone(inner)));
+    }
+
+    /// Records all branches, tries them, decides and finishes. Returns when the outcome is definitive,
+    /// or, unless TWO_STATE, when the wait has ended; ACCEPTED as soon as the record is durable.
+    ///
+    /// The same id and content again attaches to the same work.
+    ///
+    /// # Errors
+    /// [`EngineError`]; whatever it is, a transaction that was accepted goes on.
+    pub async fn submit(
+        &self,
+        new: NewTransaction,
+        wait: Duration,
+    ) -> Result<Arc<Record>, EngineError> {
+        let deadline = Instant::now() + wait;
+        let id = new.id.clone();
+        let accepted = new.mode == ReplyMode::Accepted;
+        let submission = Submission {
+            new,
+            interactive: false,
+            wait,
+        };
+        let (mut follow, first) = self
+            .send(&id, |reply| Command::Submit(Box::new(submission), reply))
+            .await?;
+        if accepted {
+            return Ok(follow.record());
+        }
+        self.settle(&mut follow, deadline, first).await
+    }
+
+    /// Whether every branch can be called, without starting anything: what a new transaction with
+    /// these branches would be told.
+    ///
+    /// # Errors
+    /// `Target` names the first branch that can't.
+    pub fn check(&self, branches: &[BranchSpec]) -> Result<(), EngineError> {
+        let mut branches = branches.iter();
+        branches.try_for_each(|branch| self.inner.check_target(branch))
+    }
+
+    /// Opens an interactive transaction, or finds the one that is open under this id.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn begin(&self, new: NewTransaction) -> Result<Arc<Record>, EngineError> {
+        let id = new.id.clone();
+        let submission = Submission {
+            new,
+            interactive: true,
+            wait: Duration::ZERO,
+        };
+        let (follow, _) = self
+            .send(&id, |reply| Command::Submit(Box::new(submission), reply))
+            .await?;
+        Ok(follow.record())
+    }
+
+    /// Records one branch and runs its Try. Returns when the Try is definitive, the transaction is
+    /// decided, or the wait has ended.
+    ///
+    /// # Errors
+    /// [`EngineError`]; a TWO_STATE caller whose wait ends first gets `WaitEnded`.
+    pub async fn try_branch(
+        &self,
+        id: &TransactionId,
+        branch: BranchSpec,
+        wait: Duration,
+    ) -> Result<Arc<Record>, EngineError> {
+        let deadline = Instant::now() + wait;
+        let branch_id = branch.id.clone();
+        let request = Request::AddBranch(Arc::new(branch));
+        let (mut follow, _) = self.ask(id, request, None).await?;
+        let tried = |record: &Record| {
+            let transaction = &record.transaction;
+            let at = transaction.position(&branch_id);
+            transaction.decision().is_some()
+                || at.is_some_and(|at| transaction.branches[at].state != BranchState::Trying)
+        };
+        self.reach(&mut follow, deadline, tried).await;
+        Ok(follow.record())
+    }
+
+    /// Commits exactly these branches of an interactive transaction.
+    ///
+    /// # Errors
+    /// [`EngineError`]; on a canceled transaction it is OK, and the record says FAILED.
+    pub async fn commit(
+        &self,
+        id: &TransactionId,
+        branches: Vec<BranchId>,
+        wait: Duration,
+    ) -> Result<Arc<Record>, EngineError> {
+        let deadline = Instant::now() + wait;
+        let (mut follow, first) = self
+            .ask(id, Request::Commit { branches }, Some(wait))
+            .await?;
+        if follow.record().transaction.mode == ReplyMode::Accepted {
+            return Ok(follow.record());
+        }
+        self.settle(&mut follow, deadline, first).await
+    }
+
+    /// Rolls back, and waits for the end of it. An unknown id is recorded as canceled, so that a
+    /// Submit still on its way is answered FAILED.
+    ///
+    /// # Errors
+    /// [`EngineError`]; `Refused` with a decision conflict once commit is decided.
+    pub async fn rollback(
+        &self,
+        id: &TransactionId,
+        cause: Failure,
+        wait: Duration,
+    ) -> Result<Arc<Record>, EngineError> {
+        let deadline = Instant::now() + wait;
+        let (mut follow, _) = self
+            .send(id, |reply| Command::Rollback(cause, reply))
+            .await?;
+        let ended = |record: &Record| record.transaction.state.is_terminal();
+        self.reach(&mut follow, deadline, ended).await;
+        Ok(follow.record())
+    }
+
+    /// Takes in the end of an operation that a participant had answered PROCESSING. Durable when it
+    /// returns.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn report(
+        &self,
+        id: &TransactionId,
+        token: u128,
+        branch: BranchId,
+        operation: Operation,
+        report: Report,
+    ) -> Result<(), EngineError> {
+        let record = self.record(id)?;
+        if record.origin.report_token != token {
+            return Err(EngineError::ReportToken(id.clone()));
+        }
+        let request = Request::Report {
+            branch,
+            operation,
+            report,
+        };
+        self.ask(id, request, None).await?;
+        Ok(())
+    }
+
+    /// Pauses, resumes or resolves, in an operator's name.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn operate(
+        &self,
+        id: &TransactionId,
+        request: Request,
+    ) -> Result<Arc<Record>, EngineError> {
+        let (follow, _) = self.ask(id, request, None).await?;
+        Ok(follow.record())
+    }
+
+    /// The transaction as it is stored.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the store says.
+    pub fn record(&self, id: &TransactionId) -> Result<Arc<Record>, EngineError> {
+        let record = self.inner.store.read(id)?;
+        record.ok_or_else(|| EngineError::NotFound(id.clone()))
+    }
+
+    /// The transaction as it is when its outcome is definitive, or when the wait has ended.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the store says.
+    pub async fn wait(
+        &self,
+        id: &TransactionId,
+        wait: Duration,
+    ) -> Result<Arc<Record>, EngineError> {
+        let deadline = Instant::now() + wait;
+        let mut follow = self.follow(id)?;
+        self.reach(&mut follow, deadline, is_definitive).await;
+        Ok(follow.record())
+    }
+
+    /// The transaction as it is, and every later state of it.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the store says.
+    pub fn follow(&self, id: &TransactionId) -> Result<Follow, EngineError> {
+        let record = self.record(id)?;
+        if record.transaction.state.is_terminal() {
+            return Ok(Follow::ended(record));
+        }
+        self.inner.attach(id, record)
+    }
+
+    /// A page of records, newest first, before a cursor.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn list(
+        &self,
+        listing: Listing,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<(Cursor, Arc<Record>)>, EngineError> {
+        let store = Arc::clone(&self.inner.store);
+        let page = tokio::task::spawn_blocking(move || store.list(&listing, before, limit)).await;
+        let page = page.map_err(|error| StoreError::Broken(error.to_string().into()))?;
+        Ok(page?)
+    }
+
+    /// The store, for what only it can say.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    /// The wall clock the engine stamps records with.
+    #[must_use]
+    pub fn now_ms(&self) -> UnixMs {
+        self.inner.clock.unix_ms()
+    }
+
+    /// New transactions in flight, and transactions waiting for their next attempt.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        (self.inner.admission.inflight(), self.inner.schedule.len())
+    }
+
+    /// Resolves once no new work is taken: streams should end.
+    pub async fn draining(&self) {
+        self.inner.draining.cancelled().await;
+    }
+
+    /// Takes no new transactions from now on; waits end as if their time had passed.
+    pub fn drain(&self) {
+        self.inner.draining.cancel();
+    }
+
+    /// Drains, lets calls in flight end within `drain_ms`, hands the rest back to the store. What is
+    /// unfinished goes on with the next start.
+    pub async fn shutdown(&self) {
+        self.drain();
+        self.inner.drivers.close();
+        self.inner.background.close();
+        let drain = Duration::from_millis(self.inner.config.drain_ms);
+        if tokio::time::timeout(drain, self.inner.drivers.wait())
+            .await
+            .is_err()
+        {
+            self.inner.stopped.cancel();
+            self.inner.drivers.wait().await;
+        }
+        self.inner.stopped.cancel();
+        self.inner.background.wait().await;
+    }
+
+    async fn ask(
+        &self,
+        id: &TransactionId,
+        request: Request,
+        wait: Option<Duration>,
+    ) -> Result<(Follow, bool), EngineError> {
+        self.send(id, |reply| Command::Ask(Box::new(request), wait, reply))
+            .await
+    }
+
+    /// Sends a command to the transaction's driver, and follows the transaction once it has been
+    /// carried out. True: this caller is the one whose wait counts.
+    async fn send(
+        &self,
+        id: &TransactionId,
+        command: impl FnOnce(live::Reply) -> Command,
+    ) -> Result<(Follow, bool), EngineError> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let seen = self.inner.send(id, command(reply))?;
+        let first = answer.await.map_err(|_| self.inner.gone())??;
+        let follow = Follow::live(seen).ok_or_else(|| self.inner.gone())?;
+        Ok((follow, first))
+    }
+
+    /// Waits for SUCCESS or FAILED. TWO_STATE never answers PROCESSING: its first caller gets the
+    /// decision that the end of its wait forces, any other caller no outcome at all.
+    async fn settle(
+        &self,
+        follow: &mut Follow,
+        deadline: Instant,
+        first: bool,
+    ) -> Result<Arc<Record>, EngineError> {
+        let two_state = follow.record().transaction.mode == ReplyMode::TwoState;
+        if two_state && first {
+            follow.until(is_definitive).await;
+        } else {
+            self.reach(follow, deadline, is_definitive).await;
+        }
+        let record = follow.record();
+        if two_state && !is_definitive(&record) {
+            return Err(self.inner.ended_early(&record.id));
+        }
+        Ok(record)
+    }
+
+    /// Waits until the record is as wanted, the deadline has come, or the engine drains.
+    async fn reach(
+        &self,
+        follow: &mut Follow,
+        deadline: Instant,
+        wanted: impl Fn(&Record) -> bool,
+    ) {
+        tokio::select! {
+            () = follow.until(wanted) => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = self.inner.draining.cancelled() => {}
+        }
+    }
+}
+
+impl Inner {
+    fn check_target(&self, branch: &BranchSpec) -> Result<(), EngineError> {
+        let checked = self.participants.check(&branch.target);
+        checked.map_err(|error| EngineError::Target {
+            branch: branch.id.clone(),
+            error,
+        })
+    }
+
+    /// Why a driver went away without an answer.
+    fn gone(&self) -> EngineError {
+        match self.broken.get() {
+            Some(reason) => StoreError::Broken(Arc::clone(reason)).into(),
+            None => EngineError::ShuttingDown,
+        }
+    }
+
+    /// The store has failed: nothing more is taken on, said or sent.
+    fn fail(&self, error: &StoreError) {
+        tracing::error!(%error, "the store has failed; stopping");
+        let _ = self.broken.set(error.to_string().into()); // the first reason is the one that counts
+        self.draining.cancel();
+        self.stopped.cancel();
+    }
+
+    fn ended_early(&self, id: &TransactionId) -> EngineError {
+        if self.draining.is_cancelled() {
+            self.gone()
+        } else {
+            EngineError::WaitEnded(id.clone())
+        }
+    }
+}
+
+fn is_definitive(record: &Record) -> bool {
+    record.transaction.outcome() != Outcome::Processing
+}

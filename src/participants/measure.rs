@@ -1,0 +1,89 @@
+//! What is measured of calls.
+//!
+//! [`CALL_SECONDS`] is a histogram. `metrics-exporter-prometheus` renders it as a summary whose
+//! quantiles include 0.999 unless buckets are set; with buckets use [`CALL_SECONDS_BUCKETS`], which
+//! are fine enough around a deadline of three seconds for a p99.9.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics::{SharedString, Unit};
+use tercet_core::answer::{Answer, QueryAnswer};
+
+/// Histogram of a call's duration, every endpoint it tried included; labels `participant` (its
+/// name, or `uri` for every endpoint that a target names directly), `operation` (`try`, `confirm`,
+/// `cancel`, `query`) and `outcome`.
+pub const CALL_SECONDS: &str = "tercet_participant_call_seconds";
+/// Counter of calls that left open what happened; labels `participant`, `operation` and `reason`.
+pub const INDETERMINATE: &str = "tercet_participant_indeterminate_total";
+/// Upper bounds in seconds, where an exporter wants buckets.
+pub const CALL_SECONDS_BUCKETS: [f64; 16] = [
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 2.5, 3.0, 5.0, 10.0, 60.0,
+];
+
+/// Tells the exporter what the numbers mean.
+pub fn describe() {
+    metrics::describe_histogram!(
+        CALL_SECONDS,
+        Unit::Seconds,
+        "Duration of calls to participants"
+    );
+    metrics::describe_counter!(
+        INDETERMINATE,
+        Unit::Count,
+        "Calls to participants that left open what happened"
+    );
+}
+
+/// What is measured of an answer.
+pub(super) trait Measured {
+    /// The label, and the reason when it is indeterminate.
+    fn outcome(&self) -> (&'static str, Option<&Arc<str>>);
+}
+
+impl Measured for Answer {
+    fn outcome(&self) -> (&'static str, Option<&Arc<str>>) {
+        match self {
+            Answer::Success(_) => ("success", None),
+            Answer::Failed(_) => ("failed", None),
+            Answer::Processing { .. } => ("processing", None),
+            Answer::NotSent(_) => ("not_sent", None),
+            Answer::TooLarge(failure) | Answer::Indeterminate(failure) => {
+                ("indeterminate", Some(&failure.reason))
+            }
+        }
+    }
+}
+
+impl Measured for QueryAnswer {
+    fn outcome(&self) -> (&'static str, Option<&Arc<str>>) {
+        match self {
+            QueryAnswer::Recorded(_) => ("recorded", None),
+            QueryAnswer::Unclear => ("unclear", None),
+            QueryAnswer::TooLarge(failure) | QueryAnswer::Indeterminate(failure) => {
+                ("indeterminate", Some(&failure.reason))
+            }
+        }
+    }
+}
+
+/// Counts one call that has ended. Reasons are gRPC codes and our own, so labels stay few.
+pub(super) fn record(
+    participant: Option<&Arc<str>>,
+    operation: &'static str,
+    took: Duration,
+    answer: &impl Measured,
+) {
+    let participant = participant.map_or(SharedString::const_str("uri"), |name| {
+        SharedString::from_shared(Arc::clone(name))
+    });
+    let (outcome, reason) = answer.outcome();
+    metrics::histogram!(CALL_SECONDS,
+        "participant" => participant.clone(), "operation" => operation, "outcome" => outcome)
+    .record(took);
+    if let Some(reason) = reason {
+        let reason = SharedString::from_shared(Arc::clone(reason));
+        metrics::counter!(INDETERMINATE,
+            "participant" => participant, "operation" => operation, "reason" => reason)
+        .increment(1);
+    }
+}

@@ -1,0 +1,328 @@
+//! Where a call goes: endpoints that take turns, and the rule by which another one is tried.
+//!
+//! 1. Every call has one deadline, however many endpoints it tries; the request carries what is
+//!    left of it as `grpc-timeout`.
+//! 2. Another endpoint is tried only when the request certainly never left ([`Fault::NeverLeft`]),
+//!    each at most once.
+//! 3. An endpoint that could not be connected to goes to the end of the line for
+//!    [`REFUSED_FOR`]; it is still tried when nobody else is left. After that one call at a time
+//!    finds out whether it is back, so that a dead host holds up few.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tercet_core::{ids::ParticipantName, transaction::Target};
+use tokio::time::{Instant, timeout_at};
+use tonic::transport::{Channel, Endpoint};
+
+use super::{
+    TargetError,
+    config::{
+        CALL_TIMEOUT_MS_DEFAULT, CALL_TIMEOUT_MS_MAX, ConfigError, EndpointUri, ParticipantsConfig,
+    },
+    fault::{Fault, Unanswered},
+};
+
+/// How long an endpoint stays at the end of the line after a connection to it failed: longer than
+/// connecting may take, so that one call at a time finds out whether it is back.
+pub const REFUSED_FOR: Duration = Duration::from_secs(2);
+/// Half the usual deadline of a call, so that another endpoint still has a chance; more than the
+/// second after which a lost SYN is sent again.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Finds a dead connection while calls wait on it, and while none does.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Windows that no usual reply fills: one slow reader must not hold up other calls.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// Response headers and trailers; a longer error message than this is an unreadable reply.
+const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// hyper's own safe default, which tonic would switch off.
+const LOCAL_ERROR_RESET_STREAMS_MAX: usize = 1024;
+
+/// How connections to participants are made.
+pub struct Connector(Box<dyn Fn(Endpoint) -> Channel + Send + Sync>);
+
+impl Connector {
+    /// Plain TCP.
+    #[must_use]
+    pub fn tcp() -> Self {
+        Self::new(|endpoint| endpoint.connect_lazy())
+    }
+
+    /// Another transport. `connect` is called once per endpoint and must not wait:
+    /// [`Endpoint::connect_with_connector_lazy`] is what it is for. What its connector answers with
+    /// an error never left; a connect timeout around it is indeterminate.
+    pub fn new(connect: impl Fn(Endpoint) -> Channel + Send + Sync + 'static) -> Self {
+        Self(Box::new(connect))
+    }
+
+    fn connect(&self, uri: &EndpointUri) -> Result<Channel, tonic::transport::Error> {
+        let endpoint = Endpoint::from_shared(uri.as_str().to_owned())?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+            .http2_max_local_error_reset_streams(LOCAL_ERROR_RESET_STREAMS_MAX);
+        Ok((self.0)(endpoint))
+    }
+}
+
+/// Everything that can be called, as of one configuration.
+#[derive(Default)]
+pub(super) struct Routes {
+    participants: BTreeMap<ParticipantName, Arc<Route>>,
+    allowed: BTreeMap<EndpointUri, Arc<Route>>,
+    peers: BTreeMap<EndpointUri, Arc<Peer>>,
+    pub(super) payload_bytes_max: usize,
+}
+
+impl Routes {
+    /// The routes of this configuration. Endpoints that the old one had too keep their connections.
+    pub(super) fn build(
+        config: &ParticipantsConfig,
+        connector: &Connector,
+        old: &Routes,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let mut routes = Self {
+            payload_bytes_max: config.payload_bytes_max,
+            ..Self::default()
+        };
+        for (name, participant) in &config.participants {
+            let owner = format!("participant {name}");
+            let mut peers = Vec::new();
+            for uri in participant.endpoints_of(name)? {
+                peers.push(routes.peer(uri, &owner, connector, old)?);
+            }
+            let timeout_ms = participant.call_timeout_ms;
+            let route = Route::new(Some(name.as_str().into()), peers, timeout_ms);
+            routes.participants.insert(name.clone(), Arc::new(route));
+        }
+        for uri in config.allowed()? {
+            let peer = routes.peer(uri.clone(), "allowed_endpoints", connector, old)?;
+            let route = Route::new(None, vec![peer], CALL_TIMEOUT_MS_DEFAULT);
+            routes.allowed.insert(uri, Arc::new(route));
+        }
+        Ok(routes)
+    }
+
+    fn peer(
+        &mut self,
+        uri: EndpointUri,
+        owner: &str,
+        connector: &Connector,
+        old: &Routes,
+    ) -> Result<Arc<Peer>, ConfigError> {
+        if let Some(known) = self.peers.get(&uri).or_else(|| old.peers.get(&uri)) {
+            let peer = Arc::clone(known);
+            self.peers.insert(uri, Arc::clone(&peer));
+            return Ok(peer);
+        }
+        let channel = connector
+            .connect(&uri)
+            .map_err(|why| ConfigError::Endpoint {
+                owner: owner.into(),
+                endpoint: uri.to_string(),
+                why: super::EndpointError::Syntax(why.to_string()),
+            })?;
+        let peer = Arc::new(Peer {
+            uri: uri.clone(),
+            channel,
+            refused_until: Mutex::new(None),
+        });
+        self.peers.insert(uri, Arc::clone(&peer));
+        Ok(peer)
+    }
+
+    /// Where calls to this target go.
+    pub(super) fn find(&self, target: &Target) -> Result<&Arc<Route>, TargetError> {
+        match target {
+            Target::Contract { participant, .. } => self.participant(participant),
+            Target::Methods(methods) => match ParticipantName::parse(&methods.endpoint) {
+                Ok(name) => self.participant(&name),
+                Err(_) => EndpointUri::parse(&methods.endpoint)
+                    .ok()
+                    .and_then(|uri| self.allowed.get(&uri))
+                    .ok_or_else(|| TargetError::NotAllowed {
+                        endpoint: Arc::clone(&methods.endpoint),
+                    }),
+            },
+        }
+    }
+
+    fn participant(&self, name: &ParticipantName) -> Result<&Arc<Route>, TargetError> {
+        self.participants.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.participants.keys().map(AsRef::as_ref).collect();
+            TargetError::NotFound {
+                name: name.as_str().into(),
+                known: if known.is_empty() {
+                    "none".into()
+                } else {
+                    known.join(", ")
+                },
+            }
+        })
+    }
+}
+
+/// One participant, or one endpoint that a target names directly.
+pub(super) struct Route {
+    /// None for an endpoint that a target names directly.
+    pub(super) participant: Option<Arc<str>>,
+    /// Of Confirm, Cancel and Query.
+    pub(super) call_timeout_ms: u64,
+    /// Never empty.
+    peers: Vec<Arc<Peer>>,
+    turn: AtomicUsize,
+}
+
+/// One endpoint and its connection.
+struct Peer {
+    uri: EndpointUri,
+    channel: Channel,
+    refused_until: Mutex<Option<Instant>>,
+}
+
+impl Route {
+    fn new(participant: Option<Arc<str>>, peers: Vec<Arc<Peer>>, call_timeout_ms: u64) -> Self {
+        Self {
+            participant,
+            call_timeout_ms,
+            peers,
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Sends a request until it has left once. `send` gets the connection and what is left of the
+    /// deadline.
+    pub(super) async fn call<T, F>(
+        &self,
+        timeout_ms: u64,
+        mut send: impl FnMut(Channel, Duration) -> F,
+    ) -> Result<T, Unanswered>
+    where
+        F: Future<Output = Result<T, Fault>> + Send,
+    {
+        let timeout = Duration::from_millis(timeout_ms.clamp(1, CALL_TIMEOUT_MS_MAX));
+        let deadline = Instant::now() + timeout;
+        let mut unanswered = None;
+        for peer in self.line() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let sent = timeout_at(deadline, send(peer.channel.clone(), left)).await;
+            let fault = match sent.unwrap_or(Err(Fault::Deadline)) {
+                Ok(answer) => {
+                    peer.connected();
+                    return Ok(answer);
+                }
+                Err(fault) => fault,
+            };
+            let uri = peer.uri.as_str();
+            unanswered = Some(Unanswered::new(self.participant.as_ref(), uri, &fault));
+            match fault {
+                Fault::NeverLeft(_) => peer.refused(),
+                Fault::Deadline => break,
+                Fault::TooLarge { .. } | Fault::Unspecified { .. } | Fault::Status(_) => {
+                    peer.connected();
+                    break;
+                }
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        Err(unanswered.expect("a configuration without endpoints is refused"))
+    }
+
+    /// All endpoints, from the one whose turn it is; those that refused lately last.
+    fn line(&self) -> Vec<&Peer> {
+        let now = Instant::now();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.peers.len();
+        let (before, from) = self.peers.split_at(turn);
+        let mut line: Vec<&Peer> = from.iter().chain(before).map(AsRef::as_ref).collect();
+        line.sort_by_key(|peer| peer.refuses(now));
+        if let Some(first) = line.first() {
+            first.probe(now);
+        }
+        line
+    }
+}
+
+impl Peer {
+    fn refuses(&self, now: Instant) -> bool {
+        self.refused_until.lock().is_some_and(|until| now < until)
+    }
+
+    /// Keeps others away while one call finds out whether an endpoint that refused is back.
+    fn probe(&self, now: Instant) {
+        if let Some(until) = &mut *self.refused_until.lock() {
+            *until = now + REFUSED_FOR;
+        }
+    }
+
+    fn refused(&self) {
+        *self.refused_until.lock() = Some(Instant::now() + REFUSED_FOR);
+    }
+
+    fn connected(&self) {
+        *self.refused_until.lock() = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::participants::ParticipantConfig;
+
+    fn route() -> Arc<Route> {
+        let stock = ParticipantName::parse("stock").unwrap();
+        let endpoints = ["http://a:1", "http://b:1", "http://c:1"].map(String::from);
+        let config = ParticipantsConfig {
+            participants: [(stock.clone(), ParticipantConfig::new(endpoints.into()))].into(),
+            ..ParticipantsConfig::default()
+        };
+        let routes = Routes::build(&config, &Connector::tcp(), &Routes::default()).unwrap();
+        Arc::clone(routes.participant(&stock).unwrap())
+    }
+
+    /// The hosts of the next `calls` calls, in the order in which each would try them.
+    fn lines(route: &Route, calls: usize) -> Vec<String> {
+        let host = |peer: &Peer| peer.uri.as_str()[7..8].to_owned();
+        let next = |_| route.line().into_iter().map(host).collect();
+        (0..calls).map(next).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_refused_is_last_in_line_until_one_call_finds_it_back() {
+        let route = route();
+        assert_eq!(lines(&route, 3), ["abc", "bca", "cab"]);
+
+        route.peers[0].refused();
+        assert_eq!(lines(&route, 3), ["bca", "bca", "cba"]);
+
+        tokio::time::advance(REFUSED_FOR).await;
+        let probed_once = ["abc", "bca", "cba", "bca"];
+        assert_eq!(lines(&route, 4), probed_once);
+
+        route.peers[0].connected();
+        assert_eq!(lines(&route, 3), ["bca", "cab", "abc"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_all_refuse_all_are_still_tried() {
+        let route = route();
+        route.peers.iter().for_each(|peer| peer.refused());
+        assert_eq!(lines(&route, 3), ["abc", "bca", "cab"]);
+    }
+}
