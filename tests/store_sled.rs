@@ -401,7 +401,7 @@ async fn ten_thousand_random_commits_leave_what_the_reference_has() {
 
 #[derive(Clone)]
 enum Write {
-    Commit(Record),
+    Commit(Arc<Record>),
     Purge(String, u64),
 }
 
@@ -412,7 +412,8 @@ fn random_write(model: &MemoryStore, random: &mut fastrand::Rng) -> Write {
     let Some(stored) = stored else {
         let key = format!("key-{}", random.u32(..20));
         let payload = vec![1; random.usize(..2_000)];
-        return Write::Commit(fresh_with(model, &name, &key, &payload));
+        let record = fresh_with(model, &name, &key, &payload);
+        return Write::Commit(Arc::new(record));
     };
     if stored.transaction.state.is_terminal() {
         return Write::Purge(name, stored.revision - u64::from(random.u8(..8) == 0));
@@ -423,9 +424,9 @@ fn random_write(model: &MemoryStore, random: &mut fastrand::Rng) -> Write {
         confirmed(&stored, random.i64(..100))
     };
     match random.u8(..20) {
-        0 => Write::Commit((*stored).clone()),
+        0 => Write::Commit(stored),
         1 => Write::Purge(name, stored.revision),
-        _ => Write::Commit(next),
+        _ => Write::Commit(Arc::new(next)),
     }
 }
 
@@ -435,7 +436,7 @@ fn perform(
 ) -> futures::future::BoxFuture<'static, Result<(), StoreError>> {
     match write {
         Write::Commit(record) => {
-            let committed = store.commit(Arc::new(record));
+            let committed = store.commit(record);
             Box::pin(async move { committed.await.map(drop) })
         }
         Write::Purge(name, revision) => store.purge(&id(&name), revision),

@@ -16,7 +16,7 @@ pub(crate) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// One store, opened.
 pub(crate) enum Subject {
     Memory(MemoryStore),
-    Sled(SledStore, TempDir),
+    Sled(Box<SledStore>, TempDir),
 }
 
 impl Subject {
@@ -25,14 +25,14 @@ impl Subject {
         let store = SledStore::open(dir.path()).expect("an empty directory is opened");
         [
             Subject::Memory(MemoryStore::default()),
-            Subject::Sled(store, dir),
+            Subject::Sled(Box::new(store), dir),
         ]
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
         match self {
             Subject::Memory(store) => store,
-            Subject::Sled(store, _) => store,
+            Subject::Sled(store, _) => &**store,
         }
     }
 
@@ -60,7 +60,7 @@ impl Subject {
                 drop(store);
                 meddle(dir.path());
                 let store = SledStore::open(dir.path()).expect("what was closed is opened again");
-                Subject::Sled(store, dir)
+                Subject::Sled(Box::new(store), dir)
             }
         }
     }
