@@ -20,7 +20,10 @@ async fn main() -> anyhow::Result<()> {
         Outcome::Success(transaction) => println!("{} is booked", transaction.id()),
         Outcome::Failed(failed) => println!("not booked: {} {}", failed.reason, failed.message),
         Outcome::Processing(order) => {
-            println!("{} is not finished; ask again with the same id", order.transaction_id());
+            println!(
+                "{} is not finished; ask again with the same id",
+                order.transaction_id()
+            );
         }
     }
     Ok(())

@@ -3,7 +3,9 @@
 //! `cargo run --example participant`, then add `--participant seats=http://127.0.0.1:7071` to
 //! `tercet serve`. Use `SqliteFence` or `PostgresFence` for anything that must survive a restart.
 
-use tercet_sdk::participant::{Branch, Later, MemoryFence, Participant, Resource, TryError, refuse};
+use tercet_sdk::participant::{
+    Branch, Later, MemoryFence, Participant, Resource, TryError, refuse,
+};
 
 /// A theatre's free seats: the fence's data, changed only inside its transactions.
 type Seats = u32;
@@ -39,7 +41,9 @@ impl Resource<Seats> for Booking {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7071".into());
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:7071".into());
     println!("participant seats at {address}, resource book");
     let shutdown = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
     let participant = Participant::new("seats", MemoryFence::new(100)).resource(Booking);

@@ -60,7 +60,13 @@ pub async fn read(folder: &Path) -> anyhow::Result<Books> {
     let (free, held, gone) = row(folder, "payment", cents).await?;
     let cents = Stock { free, held, gone };
     let (placed, canceled, pending) = row(folder, "order", orders).await?;
-    Ok(Books { chairs, cents, placed, canceled, pending })
+    Ok(Books {
+        chairs,
+        cents,
+        placed,
+        canceled,
+        pending,
+    })
 }
 
 async fn row(folder: &Path, name: &str, query: &'static str) -> anyhow::Result<(i64, i64, i64)> {
@@ -76,22 +82,47 @@ impl fmt::Display for Books {
             let (free, held, gone, total) = (it.free, it.held, it.gone, it.total());
             writeln!(f, "   {name:<8}{free:>7}{held:>9}{gone:>9}{total:>9}")?;
         }
-        let Self { placed, canceled, pending, .. } = self;
-        writeln!(f, "   orders: {placed} placed, {canceled} canceled, {pending} pending")
+        let Self {
+            placed,
+            canceled,
+            pending,
+            ..
+        } = self;
+        writeln!(
+            f,
+            "   orders: {placed} placed, {canceled} canceled, {pending} pending"
+        )
     }
 }
 
 pub fn compare(before: &Books, after: &Books, kept: &Expected) -> anyhow::Result<()> {
     for (name, was, is, gone) in [
         ("chairs", before.chairs, after.chairs, kept.chairs_sold),
-        ("cents", before.cents, after.cents, kept.chairs_sold * CHAIR_CENTS),
+        (
+            "cents",
+            before.cents,
+            after.cents,
+            kept.chairs_sold * CHAIR_CENTS,
+        ),
     ] {
-        ensure!(was.total() == is.total(), "{name} are not conserved: {was:?} became {is:?}");
+        ensure!(
+            was.total() == is.total(),
+            "{name} are not conserved: {was:?} became {is:?}"
+        );
         ensure!(is.held == 0, "{name} are still held: {is:?}");
-        ensure!(is.gone == was.gone + gone, "{name}: {gone} should be gone, but {is:?}");
+        ensure!(
+            is.gone == was.gone + gone,
+            "{name}: {gone} should be gone, but {is:?}"
+        );
     }
-    ensure!(after.placed == kept.orders_placed, "orders placed: {after:?}");
+    ensure!(
+        after.placed == kept.orders_placed,
+        "orders placed: {after:?}"
+    );
     ensure!(after.pending == 0, "orders are still pending: {after:?}");
-    ensure!(after.canceled <= kept.orders_refused, "orders canceled: {after:?}");
+    ensure!(
+        after.canceled <= kept.orders_refused,
+        "orders canceled: {after:?}"
+    );
     Ok(())
 }

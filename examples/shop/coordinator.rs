@@ -1,6 +1,6 @@
 //! The coordinator of the shop: what `tercet serve` does, in a process that can be killed.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use anyhow::bail;
 use tercet::{
@@ -20,8 +20,12 @@ pub async fn serve(flags: &[&str]) -> anyhow::Result<()> {
         value: (*it).into(),
         flag: "--participant".into(),
     });
-    let config = Sources { flags: participants.collect(), ..Sources::default() }.load()?;
-    let store = Arc::new(SledStore::open(folder)?);
+    let config = Sources {
+        flags: participants.collect(),
+        ..Sources::default()
+    }
+    .load()?;
+    let store = Arc::new(SledStore::open(Path::new(folder))?);
     let server = Server::new(&config, store, Connector::tcp())?;
     let listener = TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);

@@ -25,7 +25,10 @@ const SCHEMA: &str = "
 
 pub async fn open(file: &str) -> Result<SqliteFence, FenceError> {
     let fence = SqliteFence::open(file).await?;
-    sqlx::raw_sql(SCHEMA).execute(fence.pool()).await.map_err(FenceError::database)?;
+    sqlx::raw_sql(SCHEMA)
+        .execute(fence.pool())
+        .await
+        .map_err(FenceError::database)?;
     Ok(fence)
 }
 
@@ -49,10 +52,17 @@ impl Resource<SqliteConnection> for Stock {
         if wanted.count <= 0 {
             return Err(refuse("COUNT_INVALID").with("count", wanted.count));
         }
-        let held = "UPDATE stock SET free = free - ?1, held = held + ?1 WHERE sku = ?2 AND free >= ?1";
-        let held = sqlx::query(held).bind(wanted.count).bind(&wanted.sku).execute(db).await?;
+        let held =
+            "UPDATE stock SET free = free - ?1, held = held + ?1 WHERE sku = ?2 AND free >= ?1";
+        let held = sqlx::query(held)
+            .bind(wanted.count)
+            .bind(&wanted.sku)
+            .execute(db)
+            .await?;
         if held.rows_affected() == 0 {
-            return Err(refuse("OUT_OF_STOCK").with("sku", &wanted.sku).with("count", wanted.count));
+            return Err(refuse("OUT_OF_STOCK")
+                .with("sku", &wanted.sku)
+                .with("count", wanted.count));
         }
         Ok(wanted)
     }
@@ -64,7 +74,11 @@ impl Resource<SqliteConnection> for Stock {
         held: Reserve,
     ) -> Result<(), Later> {
         let sell = "UPDATE stock SET held = held - ?1, sold = sold + ?1 WHERE sku = ?2";
-        sqlx::query(sell).bind(held.count).bind(&held.sku).execute(db).await?;
+        sqlx::query(sell)
+            .bind(held.count)
+            .bind(&held.sku)
+            .execute(db)
+            .await?;
         Ok(())
     }
 
@@ -75,7 +89,11 @@ impl Resource<SqliteConnection> for Stock {
         held: Reserve,
     ) -> Result<(), Later> {
         let release = "UPDATE stock SET held = held - ?1, free = free + ?1 WHERE sku = ?2";
-        sqlx::query(release).bind(held.count).bind(&held.sku).execute(db).await?;
+        sqlx::query(release)
+            .bind(held.count)
+            .bind(&held.sku)
+            .execute(db)
+            .await?;
         Ok(())
     }
 }

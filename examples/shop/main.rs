@@ -25,7 +25,11 @@ async fn main() -> anyhow::Result<()> {
     match &arguments[..] {
         [] => play().await,
         ["inventory", address, file] => {
-            serve::serve(inventory::participant(inventory::open(file).await?), address).await
+            serve::serve(
+                inventory::participant(inventory::open(file).await?),
+                address,
+            )
+            .await
         }
         ["order", address, file] => {
             serve::serve(order::participant(order::open(file).await?), address).await
@@ -41,7 +45,10 @@ async fn main() -> anyhow::Result<()> {
 async fn play() -> anyhow::Result<()> {
     let folder = std::env::temp_dir().join(format!("tercet-shop-{}", std::process::id()));
     std::fs::create_dir_all(&folder).context("a folder for the databases")?;
-    println!("The shop opens; its databases are in {}.\n", folder.display());
+    println!(
+        "The shop opens; its databases are in {}.\n",
+        folder.display()
+    );
     let result = open_shop(&folder).await;
     if result.is_ok() {
         std::fs::remove_dir_all(&folder).context("removing the databases")?;

@@ -23,7 +23,10 @@ const SCHEMA: &str = "
 
 pub async fn open(file: &str) -> Result<SqliteFence, FenceError> {
     let fence = SqliteFence::open(file).await?;
-    sqlx::raw_sql(SCHEMA).execute(fence.pool()).await.map_err(FenceError::database)?;
+    sqlx::raw_sql(SCHEMA)
+        .execute(fence.pool())
+        .await
+        .map_err(FenceError::database)?;
     Ok(fence)
 }
 
@@ -36,7 +39,11 @@ struct Orders;
 impl Orders {
     async fn move_to(db: &mut SqliteConnection, order: &Place, status: &str) -> Result<(), Later> {
         let update = "UPDATE orders SET status = ?1 WHERE id = ?2";
-        sqlx::query(update).bind(status).bind(&order.order).execute(db).await?;
+        sqlx::query(update)
+            .bind(status)
+            .bind(&order.order)
+            .execute(db)
+            .await?;
         Ok(())
     }
 }

@@ -30,7 +30,10 @@ const SCHEMA: &str = "
 
 pub async fn open(file: &str) -> Result<SqliteFence, FenceError> {
     let fence = SqliteFence::open(file).await?;
-    sqlx::raw_sql(SCHEMA).execute(fence.pool()).await.map_err(FenceError::database)?;
+    sqlx::raw_sql(SCHEMA)
+        .execute(fence.pool())
+        .await
+        .map_err(FenceError::database)?;
     Ok(fence)
 }
 
@@ -53,7 +56,11 @@ impl Resource<SqliteConnection> for Wallet {
     ) -> Result<Charge, TryError> {
         let hold = "UPDATE wallet SET free = free - ?1, held = held + ?1 \
                     WHERE customer = ?2 AND free >= ?1";
-        let held = sqlx::query(hold).bind(charge.cents).bind(&charge.customer).execute(db).await?;
+        let held = sqlx::query(hold)
+            .bind(charge.cents)
+            .bind(&charge.customer)
+            .execute(db)
+            .await?;
         if held.rows_affected() == 0 {
             return Err(refuse("INSUFFICIENT_FUNDS").with("customer", &charge.customer));
         }
@@ -68,7 +75,11 @@ impl Resource<SqliteConnection> for Wallet {
     ) -> Result<(), Later> {
         tokio::time::sleep(Duration::from_millis(held.capture_ms)).await;
         let spend = "UPDATE wallet SET held = held - ?1, spent = spent + ?1 WHERE customer = ?2";
-        sqlx::query(spend).bind(held.cents).bind(&held.customer).execute(db).await?;
+        sqlx::query(spend)
+            .bind(held.cents)
+            .bind(&held.customer)
+            .execute(db)
+            .await?;
         Ok(())
     }
 
@@ -79,7 +90,11 @@ impl Resource<SqliteConnection> for Wallet {
         held: Charge,
     ) -> Result<(), Later> {
         let release = "UPDATE wallet SET held = held - ?1, free = free + ?1 WHERE customer = ?2";
-        sqlx::query(release).bind(held.cents).bind(&held.customer).execute(db).await?;
+        sqlx::query(release)
+            .bind(held.cents)
+            .bind(&held.customer)
+            .execute(db)
+            .await?;
         Ok(())
     }
 }

@@ -30,7 +30,12 @@ pub enum Role {
 
 impl Role {
     const PARTICIPANTS: [Role; 3] = [Role::Order, Role::Inventory, Role::Payment];
-    const ALL: [Role; 4] = [Role::Order, Role::Inventory, Role::Payment, Role::Coordinator];
+    const ALL: [Role; 4] = [
+        Role::Order,
+        Role::Inventory,
+        Role::Payment,
+        Role::Coordinator,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -57,10 +62,20 @@ pub struct Shop {
 
 impl Shop {
     pub async fn open(folder: &Path) -> anyhow::Result<Self> {
-        let addresses = [free_address()?, free_address()?, free_address()?, free_address()?];
+        let addresses = [
+            free_address()?,
+            free_address()?,
+            free_address()?,
+            free_address()?,
+        ];
         let client = Client::new(format!("http://{}", addresses[Role::Coordinator as usize]))?;
         let running = [None, None, None, None];
-        let mut shop = Self { folder: folder.into(), addresses, running, client };
+        let mut shop = Self {
+            folder: folder.into(),
+            addresses,
+            running,
+            client,
+        };
         for role in Role::ALL {
             shop.start(role).await?;
         }
@@ -92,7 +107,10 @@ impl Shop {
         let output = child.stdout.take().context("its output")?;
         let mut lines = BufReader::new(output).lines();
         let line = tokio::time::timeout(READY_TIMEOUT, lines.next_line()).await;
-        if line.with_context(|| format!("{role} does not listen"))??.is_none() {
+        if line
+            .with_context(|| format!("{role} does not listen"))??
+            .is_none()
+        {
             bail!("{role} ended before it listened: {}", child.wait().await?);
         }
         self.running[role as usize] = Some(child);
@@ -128,7 +146,12 @@ impl Shop {
 
     /// Ends everything in an orderly way.
     pub async fn close(mut self) -> anyhow::Result<()> {
-        for role in [Role::Coordinator, Role::Order, Role::Inventory, Role::Payment] {
+        for role in [
+            Role::Coordinator,
+            Role::Order,
+            Role::Inventory,
+            Role::Payment,
+        ] {
             self.signal(role, Signal::INT)?;
             let mut child = self.running[role as usize].take().context("it runs")?;
             let status = child.wait().await?;

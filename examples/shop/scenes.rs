@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tercet_sdk::client::{Branch, Outcome, Submit, TransactionState};
+use tercet_sdk::client::{Branch, Outcome, Payload, Submit, TransactionState};
 use tokio::sync::watch;
 
 use super::{
@@ -64,7 +64,10 @@ pub async fn black_hole(shop: &mut Shop, kept: &mut Expected) -> anyhow::Result<
     println!("4. The inventory takes requests and never answers; Ann wants a yes or a no, now.");
     shop.freeze(Role::Inventory)?;
     let try_timeout = Duration::from_secs(1);
-    let order = order("order-4", 1, Duration::ZERO).two_state().try_timeout(try_timeout).wait(WAIT);
+    let order = order("order-4", 1, Duration::ZERO)
+        .two_state()
+        .try_timeout(try_timeout)
+        .wait(WAIT);
     let (states, outcome) = submit(shop, &order).await?;
     expect_failed(outcome, "TRY_TIMEOUT")?;
     shop.thaw(Role::Inventory)?;
@@ -94,17 +97,29 @@ pub async fn coordinator_dies(shop: &mut Shop, kept: &mut Expected) -> anyhow::R
 
 /// An order of chairs: the order itself, the stock, and the money, all or nothing.
 fn order(id: &str, chairs: i64, capture: Duration) -> Submit {
-    let place = Place { order: id.into(), customer: "ann".into() };
-    let reserve = Reserve { sku: "chair".into(), count: chairs };
+    let place = Place {
+        order: id.into(),
+        customer: "ann".into(),
+    };
+    let reserve = Reserve {
+        sku: "chair".into(),
+        count: chairs,
+    };
     let capture_ms = u64::try_from(capture.as_millis()).unwrap_or(u64::MAX);
     let cents = CHAIR_CENTS * chairs.min(10);
-    let charge = Charge { customer: "ann".into(), cents, capture_ms };
+    let charge = Charge {
+        customer: "ann".into(),
+        cents,
+        capture_ms,
+    };
     Submit::new(id)
         .transaction_type("place-order")
         .business_key(id)
-        .with_branch(Branch::new("order", "place", &place).id("order"))
-        .with_branch(Branch::new("inventory", "reserve", &reserve).id("inventory"))
-        .with_branch(Branch::new("payment", "charge", &charge).id("payment"))
+        .with_branch(Branch::new("order", "place", Payload::message(&place)).id("order"))
+        .with_branch(
+            Branch::new("inventory", "reserve", Payload::message(&reserve)).id("inventory"),
+        )
+        .with_branch(Branch::new("payment", "charge", Payload::message(&charge)).id("payment"))
 }
 
 type Running = tokio::task::JoinHandle<Result<Outcome, tercet_sdk::client::Refused>>;

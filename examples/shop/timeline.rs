@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use tercet_sdk::client::{BranchState, Change, Client, Operation, TransactionEvent, TransactionState};
+use tercet_sdk::client::{
+    BranchState, Change, Client, Operation, TransactionEvent, TransactionState,
+};
 use tokio::sync::watch;
 
 /// The coordinator has not recorded it yet, or is away: look again this soon.
@@ -46,22 +48,47 @@ fn is_terminal(state: TransactionState) -> bool {
 
 /// Prints the events of revisions not seen yet, and says which was the last.
 fn print_new(events: &[TransactionEvent], seen: i64, start: Instant) -> i64 {
-    for event in events.iter().filter(|it| it.revision > seen || it.revision == 0) {
-        println!("   {:>7.3}s  {}", start.elapsed().as_secs_f64(), describe(event));
+    for event in events
+        .iter()
+        .filter(|it| it.revision > seen || it.revision == 0)
+    {
+        println!(
+            "   {:>7.3}s  {}",
+            start.elapsed().as_secs_f64(),
+            describe(event)
+        );
     }
     events.iter().map(|it| it.revision).fold(seen, i64::max)
 }
 
 fn describe(event: &TransactionEvent) -> String {
-    let state = event.state().as_str_name().trim_start_matches("TRANSACTION_STATE_");
-    let why = event.failure.as_ref().map(|it| format!("  {}", it.reason)).unwrap_or_default();
+    let state = event
+        .state()
+        .as_str_name()
+        .trim_start_matches("TRANSACTION_STATE_");
+    let why = event
+        .failure
+        .as_ref()
+        .map(|it| format!("  {}", it.reason))
+        .unwrap_or_default();
     if event.branch_id.is_empty() {
         return format!("{:<10} {state}{why}", "");
     }
-    let branch = event.branch_state().as_str_name().trim_start_matches("BRANCH_STATE_");
-    if event.operation() == Operation::Unspecified || event.branch_state() == BranchState::Unspecified {
+    let branch = event
+        .branch_state()
+        .as_str_name()
+        .trim_start_matches("BRANCH_STATE_");
+    if event.operation() == Operation::Unspecified
+        || event.branch_state() == BranchState::Unspecified
+    {
         return format!("{:<10} {branch}{why}", event.branch_id);
     }
-    let call = event.operation().as_str_name().trim_start_matches("OPERATION_");
-    format!("{:<10} {call} {} → {branch}{why}", event.branch_id, event.attempt)
+    let call = event
+        .operation()
+        .as_str_name()
+        .trim_start_matches("OPERATION_");
+    format!(
+        "{:<10} {call} {} → {branch}{why}",
+        event.branch_id, event.attempt
+    )
 }

@@ -37,8 +37,8 @@ pub use codec::BARE_BYTES_MAX;
 pub use memory::MemoryStore;
 pub use record::{BranchTimes, HISTORY_EVENTS_MAX, HistoryEvent, Origin, Record, UnixMs};
 pub use sled::{
-    ExportError, Exported, ImportError, Imported, LeftOut, OpenError, PROBLEMS_MAX, SledOptions,
-    SledStore, Verified, export, import, verify,
+    ExportError, Exported, FORMAT, ImportError, Imported, LeftOut, OpenError, PROBLEMS_MAX,
+    SledOptions, SledStore, Verified, export, import, verify,
 };
 
 /// Where transactions are kept. See the module for the contract.

@@ -55,6 +55,7 @@ use view::{Durable, Order, View};
 use writer::{What, Write, Writer, panic_text};
 
 pub use open::{OpenError, SledOptions};
+pub use sidecar::FORMAT;
 pub use transfer::{ExportError, Exported, ImportError, Imported, LeftOut, export, import};
 pub use verify::{PROBLEMS_MAX, Verified, verify};
 

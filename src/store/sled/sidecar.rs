@@ -30,7 +30,7 @@ use crate::store::codec::{DecodeError, frame};
 /// How many batches the mark may stay behind.
 pub(super) const MARK_EVERY_BATCHES: u64 = 256;
 /// Of the directory's layout and everything in it; a program refuses a higher one.
-pub(super) const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 
 const FILE: &str = "tercet.store";
 const FILE_NEW: &str = "tercet.store.new";
