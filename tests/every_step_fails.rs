@@ -23,7 +23,11 @@ const FAULTS: [Fault; 6] = [
     Fault::Processing,
     Fault::Refused,
 ];
-const MODES: [ReplyMode; 3] = [ReplyMode::TwoState, ReplyMode::ThreeState, ReplyMode::Accepted];
+const MODES: [ReplyMode; 3] = [
+    ReplyMode::TwoState,
+    ReplyMode::ThreeState,
+    ReplyMode::Accepted,
+];
 
 /// How many calls and commits an undisturbed order takes.
 const CALLS: usize = 4;
@@ -95,7 +99,13 @@ async fn any_two_calls_go_wrong_together() {
 
 /// The process dies with its store at the nth commit; the next one finishes what was accepted, and
 /// the client's repeated request meets the same transaction.
-async fn crash_at(mode: ReplyMode, commit: u64, acknowledgement_lost: bool, nth: usize, fault: Fault) {
+async fn crash_at(
+    mode: ReplyMode,
+    commit: u64,
+    acknowledgement_lost: bool,
+    nth: usize,
+    fault: Fault,
+) {
     let ledger = Ledger::new(clock());
     ledger.fault(nth, fault);
     let before = Arc::new(store());
@@ -108,7 +118,10 @@ async fn crash_at(mode: ReplyMode, commit: u64, acknowledgement_lost: bool, nth:
     let said = first.submit(order("o", mode), WAIT).await;
     if let Err(error) = &said {
         let broken = matches!(error, EngineError::Store(StoreError::Broken(_)));
-        assert!(broken, "a store error is never anything else to a caller: {error}");
+        assert!(
+            broken,
+            "a store error is never anything else to a caller: {error}"
+        );
     }
     if mode == ReplyMode::Accepted || said.is_ok() {
         before.broken().await;
@@ -121,7 +134,10 @@ async fn crash_at(mode: ReplyMode, commit: u64, acknowledgement_lost: bool, nth:
     let record = end_of(&second, &id("o")).await;
     if let Ok(said) = said {
         let (before, now) = (said.transaction.outcome(), record.transaction.outcome());
-        assert!(before == Outcome::Processing || before == now, "{before:?} became {now:?}");
+        assert!(
+            before == Outcome::Processing || before == now,
+            "{before:?} became {now:?}"
+        );
     }
     ledger.deliver_late();
     ledger.check(&[record]);
@@ -154,8 +170,14 @@ async fn nothing_is_sent_before_its_record_is_durable() {
         async move { engine.submit(order("o", ReplyMode::ThreeState), WAIT).await }
     });
     store.held(1).await;
-    assert!(ledger.seen().is_empty(), "a Try left before the record was durable");
-    assert!(matches!(engine.record(&id("o")), Err(EngineError::NotFound(_))));
+    assert!(
+        ledger.seen().is_empty(),
+        "a Try left before the record was durable"
+    );
+    assert!(matches!(
+        engine.record(&id("o")),
+        Err(EngineError::NotFound(_))
+    ));
     store.release();
     submit.await.unwrap().unwrap();
     assert_eq!(ledger.consumed("stock") + ledger.consumed("money"), 10);

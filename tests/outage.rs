@@ -27,7 +27,10 @@ const ATTEMPTS_MS: [u64; 14] = [
 fn patient(id: &str) -> NewTransaction {
     let branches = vec![branch("b1", "stock", 5), branch("b2", "money", 5)];
     let timeout_ms = 24 * 60 * 60 * 1000;
-    NewTransaction { timeout_ms, ..transaction(id, ReplyMode::ThreeState, branches) }
+    NewTransaction {
+        timeout_ms,
+        ..transaction(id, ReplyMode::ThreeState, branches)
+    }
 }
 
 /// When `money` was called, in milliseconds since the start, and which calls they were.
@@ -53,8 +56,15 @@ async fn an_undecided_transaction_is_tried_again_on_the_ladder_and_commits() {
     assert_eq!(start.elapsed(), CALLER_WAITS);
 
     tokio::time::sleep_until(start + OUTAGE).await;
-    assert_eq!(engine.record(&id("o")).unwrap().transaction.state, State::Trying);
-    assert_eq!(engine.load(), (0, 1), "a waiting transaction is parked, not live");
+    assert_eq!(
+        engine.record(&id("o")).unwrap().transaction.state,
+        State::Trying
+    );
+    assert_eq!(
+        engine.load(),
+        (0, 1),
+        "a waiting transaction is parked, not live"
+    );
     ledger.up("money");
     let next = Duration::from_millis(ATTEMPTS_MS[13] + 1);
     tokio::time::sleep_until(start + next).await;
@@ -83,7 +93,11 @@ async fn a_decided_transaction_is_confirmed_again_on_the_ladder() {
     tokio::time::sleep_until(start + OUTAGE).await;
     let waiting = engine.record(&id("o")).unwrap();
     assert_eq!(waiting.transaction.state, State::Confirming);
-    assert_eq!(waiting.transaction.attentions.len(), 1, "a person was asked to look");
+    assert_eq!(
+        waiting.transaction.attentions.len(),
+        1,
+        "a person was asked to look"
+    );
     ledger.up("money");
     let next = Duration::from_millis(ATTEMPTS_MS[13] + 1);
     tokio::time::sleep_until(start + next).await;
@@ -96,7 +110,10 @@ async fn a_decided_transaction_is_confirmed_again_on_the_ladder() {
     expected.push((Operation::Confirm, false));
     assert_eq!(calls, expected);
     assert_eq!(record.transaction.outcome(), Outcome::Success);
-    assert!(record.transaction.attentions.is_empty(), "nothing is left to look at");
+    assert!(
+        record.transaction.attentions.is_empty(),
+        "nothing is left to look at"
+    );
     ledger.check(&[record]);
 }
 
@@ -132,7 +149,11 @@ async fn hundreds_of_transactions_all_finish_and_others_are_not_held_up() {
     for nth in 0..150 {
         let name = format!("stuck-{nth}");
         let branches = vec![branch("b1", "stock", 1), branch("b2", "money", 1)];
-        let mode = if nth % 2 == 0 { ReplyMode::Accepted } else { ReplyMode::TwoState };
+        let mode = if nth % 2 == 0 {
+            ReplyMode::Accepted
+        } else {
+            ReplyMode::TwoState
+        };
         let new = transaction(&name, mode, branches);
         let timeout_ms = 24 * 60 * 60 * 1000;
         let engine = engine.clone();
@@ -142,20 +163,36 @@ async fn hundreds_of_transactions_all_finish_and_others_are_not_held_up() {
     }
     tokio::time::sleep(Duration::from_secs(20)).await;
     let before = Instant::now();
-    let other = transaction("other", ReplyMode::ThreeState, vec![branch("b1", "other", 5)]);
+    let other = transaction(
+        "other",
+        ReplyMode::ThreeState,
+        vec![branch("b1", "other", 5)],
+    );
     let said = engine.submit(other, CALLER_WAITS).await.unwrap();
     assert_eq!(said.transaction.outcome(), Outcome::Success);
-    assert_eq!(before.elapsed(), Duration::ZERO, "an unrelated transaction waited");
+    assert_eq!(
+        before.elapsed(),
+        Duration::ZERO,
+        "an unrelated transaction waited"
+    );
 
     tokio::time::sleep_until(start + OUTAGE).await;
     ledger.up("money");
     let mut records = vec![said];
     for (nth, id) in ids.iter().enumerate() {
         let record = end_of(&engine, id).await;
-        let outcome = if nth % 2 == 0 { Outcome::Success } else { Outcome::Failed };
+        let outcome = if nth % 2 == 0 {
+            Outcome::Success
+        } else {
+            Outcome::Failed
+        };
         assert_eq!(record.transaction.outcome(), outcome, "{id}");
         records.push(record);
     }
-    assert!(start.elapsed() < OUTAGE + Duration::from_secs(331), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < OUTAGE + Duration::from_secs(331),
+        "{:?}",
+        start.elapsed()
+    );
     ledger.check(&records);
 }

@@ -28,7 +28,19 @@ const LAYERS: [(&str, &[&str]); 9] = [
         &["proto", "store::Origin", "config", "telemetry"],
     ),
     ("engine", &["store", "participants", "config", "telemetry"]),
-    ("rpc", &["proto", "engine", "store", "config", "telemetry"]),
+    // An error of the engine may hold a participant's, and a participant's report its token.
+    (
+        "rpc",
+        &[
+            "proto",
+            "engine",
+            "store",
+            "participants::TargetError",
+            "participants::report_token",
+            "config",
+            "telemetry",
+        ],
+    ),
     (
         "server",
         &[

@@ -82,11 +82,18 @@ impl Ledger {
     pub fn new(clock: AnchoredClock) -> Arc<Self> {
         let mut inner = Inner::default();
         for name in ["stock", "money", "other"] {
-            let account =
-                Account { available: HELD, reserved: 0, consumed: 0, rows: HashMap::new() };
+            let account = Account {
+                available: HELD,
+                reserved: 0,
+                consumed: 0,
+                rows: HashMap::new(),
+            };
             inner.accounts.insert(name.into(), account);
         }
-        Arc::new(Self { clock, inner: Mutex::new(inner) })
+        Arc::new(Self {
+            clock,
+            inner: Mutex::new(inner),
+        })
     }
 
     /// The nth call of all, from 0, goes wrong.
@@ -133,9 +140,21 @@ impl Ledger {
     pub fn check(&self, records: &[Arc<Record>]) {
         let inner = self.inner.lock();
         for (name, account) in &inner.accounts {
-            let Account { available, reserved, consumed, .. } = account;
-            assert_eq!(available + reserved + consumed, HELD, "{name} is not conserved");
-            assert!(*available >= 0 && *reserved >= 0 && *consumed >= 0, "{name} is negative");
+            let Account {
+                available,
+                reserved,
+                consumed,
+                ..
+            } = account;
+            assert_eq!(
+                available + reserved + consumed,
+                HELD,
+                "{name} is not conserved"
+            );
+            assert!(
+                *available >= 0 && *reserved >= 0 && *consumed >= 0,
+                "{name} is negative"
+            );
             assert_eq!(*reserved, 0, "{name} has orphaned reservations");
         }
         for record in records {
@@ -150,7 +169,10 @@ impl Ledger {
                     Outcome::Processing => panic!("{} has not ended", record.id),
                 };
                 assert_eq!(state, expected, "{} of {}", branch.spec.id, record.id);
-                assert!(matches!(branch.state, BranchState::Confirmed | BranchState::Canceled));
+                assert!(matches!(
+                    branch.state,
+                    BranchState::Confirmed | BranchState::Canceled
+                ));
             }
         }
     }
@@ -172,7 +194,11 @@ impl Ledger {
         });
         let fault = inner.faults.get(&nth).copied();
         let went_down = inner.down_from.get(name).is_some_and(|from| nth >= *from);
-        (fault, inner.refused.contains(name) || went_down, inner.silent.contains(name))
+        (
+            fault,
+            inner.refused.contains(name) || went_down,
+            inner.silent.contains(name),
+        )
     }
 }
 
@@ -183,21 +209,33 @@ impl Participants for Ledger {
         if inner.accounts.contains_key(name) {
             return Ok(());
         }
-        let known = inner.accounts.keys().cloned().collect::<Vec<_>>().join(", ");
-        Err(TargetError::NotFound { name: name.into(), known })
+        let known = inner
+            .accounts
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        Err(TargetError::NotFound {
+            name: name.into(),
+            known,
+        })
     }
 
     fn perform(&self, outgoing: Outgoing) -> BoxFuture<'static, Answer> {
         let (fault, refused, silent) = self.begin(&outgoing);
         if refused || silent || fault == Some(Fault::Lost) {
-            return indeterminate(&outgoing, silent).map(Answer::Indeterminate).boxed();
+            return indeterminate(&outgoing, silent)
+                .map(Answer::Indeterminate)
+                .boxed();
         }
         let now_ms = self.clock.unix_ms();
         let mut inner = self.inner.lock();
         let answer = match fault {
             Some(Fault::VeryLate) => {
                 inner.late.push(outgoing.clone());
-                return indeterminate(&outgoing, true).map(Answer::Indeterminate).boxed();
+                return indeterminate(&outgoing, true)
+                    .map(Answer::Indeterminate)
+                    .boxed();
             }
             Some(Fault::Refused) => Answer::Failed(Failure::new("OUT_OF_STOCK", "nothing left")),
             Some(Fault::ReplyLost) => {
@@ -206,7 +244,9 @@ impl Participants for Ledger {
             }
             Some(Fault::Processing) => {
                 inner.act(&outgoing, now_ms);
-                Answer::Processing { retry_after_ms: Some(700) }
+                Answer::Processing {
+                    retry_after_ms: Some(700),
+                }
             }
             Some(Fault::Twice) => {
                 inner.act(&outgoing, now_ms);
@@ -219,13 +259,20 @@ impl Participants for Ledger {
 
     fn query(&self, outgoing: Outgoing) -> BoxFuture<'static, QueryAnswer> {
         let (fault, refused, silent) = self.begin(&outgoing);
-        let lost = matches!(fault, Some(Fault::Lost | Fault::ReplyLost | Fault::VeryLate));
+        let lost = matches!(
+            fault,
+            Some(Fault::Lost | Fault::ReplyLost | Fault::VeryLate)
+        );
         if refused || silent || lost {
-            return indeterminate(&outgoing, silent).map(QueryAnswer::Indeterminate).boxed();
+            return indeterminate(&outgoing, silent)
+                .map(QueryAnswer::Indeterminate)
+                .boxed();
         }
         let inner = self.inner.lock();
         let account = &inner.accounts[participant(&outgoing.spec.target)];
-        let row = account.rows.get(&(outgoing.id.clone(), outgoing.spec.id.clone()));
+        let row = account
+            .rows
+            .get(&(outgoing.id.clone(), outgoing.spec.id.clone()));
         let recorded = Recorded {
             state: fence::record_state(row.map(|(row, _)| row)),
             try_result: None,
@@ -240,7 +287,10 @@ impl Participants for Ledger {
 impl Inner {
     /// The participant's own transaction: the rule, the business change and the row together.
     fn act(&mut self, outgoing: &Outgoing, now_ms: i64) -> Answer {
-        let account = self.accounts.get_mut(participant(&outgoing.spec.target)).unwrap();
+        let account = self
+            .accounts
+            .get_mut(participant(&outgoing.spec.target))
+            .unwrap();
         let key = (outgoing.id.clone(), outgoing.spec.id.clone());
         let row = account.rows.get(&key).map(|(row, _)| *row);
         let call = fence::Call {
@@ -249,10 +299,15 @@ impl Inner {
             expire_time_ms: outgoing.origin.expire_ms,
             work: Work::Local,
         };
-        let amount: i64 =
-            std::str::from_utf8(&outgoing.spec.payload.value).unwrap().parse().unwrap();
+        let amount: i64 = std::str::from_utf8(&outgoing.spec.payload.value)
+            .unwrap()
+            .parse()
+            .unwrap();
         let action = fence::rule(row.as_ref(), &call, fence::HORIZON_NONE_MS, now_ms);
-        let result = Payload { type_url: "".into(), value: b"held".as_slice().into() };
+        let result = Payload {
+            type_url: "".into(),
+            value: b"held".as_slice().into(),
+        };
         let answer = match action {
             Action::Run(_) => match call.operation {
                 Operation::Try if account.available < amount => {
@@ -279,9 +334,7 @@ impl Inner {
             Action::Refuse(refusal) => {
                 Answer::Failed(Failure::new(refusal.reason(), refusal.to_string()))
             }
-            Action::Alarm(alarm) => {
-                Answer::Indeterminate(Failure::new("ALARM", alarm.to_string()))
-            }
+            Action::Alarm(alarm) => Answer::Indeterminate(Failure::new("ALARM", alarm.to_string())),
             Action::Own(_) | Action::Stored(Stored::TryFailure) => unreachable!("local work"),
         };
         if let Some(row) = action.row_after(row.as_ref(), &call) {

@@ -30,7 +30,12 @@ pub fn store() -> MemoryStore {
 /// An engine that recovers, over a store and a ledger.
 pub fn engine(store: Arc<MemoryStore>, ledger: &Arc<Ledger>) -> Engine {
     let clock = Arc::new(ledger.clock);
-    let engine = Engine::new(store, Arc::clone(ledger) as _, clock, EngineConfig::default());
+    let engine = Engine::new(
+        store,
+        Arc::clone(ledger) as _,
+        clock,
+        EngineConfig::default(),
+    );
     engine.recover();
     engine
 }
@@ -55,14 +60,21 @@ pub fn branch(id: &str, participant: &str, amount: i64) -> BranchSpec {
             participant: ParticipantName::parse(participant).unwrap(),
             resource: "take".into(),
         },
-        payload: Payload { type_url: "".into(), value: amount.to_string().as_bytes().into() },
+        payload: Payload {
+            type_url: "".into(),
+            value: amount.to_string().as_bytes().into(),
+        },
         try_timeout_ms: 3_000,
     }
 }
 
 /// Five from stock and five from money.
 pub fn order(id_text: &str, mode: ReplyMode) -> NewTransaction {
-    transaction(id_text, mode, vec![branch("b1", "stock", 5), branch("b2", "money", 5)])
+    transaction(
+        id_text,
+        mode,
+        vec![branch("b1", "stock", 5), branch("b2", "money", 5)],
+    )
 }
 
 pub fn transaction(id_text: &str, mode: ReplyMode, branches: Vec<BranchSpec>) -> NewTransaction {
@@ -70,7 +82,10 @@ pub fn transaction(id_text: &str, mode: ReplyMode, branches: Vec<BranchSpec>) ->
         id: id(id_text),
         digest: [7; 32],
         mode,
-        policy: RetryPolicy { jitter_permille: 0, ..RetryPolicy::default() },
+        policy: RetryPolicy {
+            jitter_permille: 0,
+            ..RetryPolicy::default()
+        },
         branches,
         transaction_type: "place-order".into(),
         business_key: id_text.into(),
@@ -87,7 +102,11 @@ pub fn transaction(id_text: &str, mode: ReplyMode, branches: Vec<BranchSpec>) ->
 pub async fn end_of(engine: &Engine, id: &TransactionId) -> Arc<Record> {
     let mut follow = engine.follow(id).unwrap();
     while !follow.record().transaction.state.is_terminal() {
-        assert!(follow.changed().await, "{id} stopped at {:?}", follow.record().transaction.state);
+        assert!(
+            follow.changed().await,
+            "{id} stopped at {:?}",
+            follow.record().transaction.state
+        );
     }
     follow.record()
 }

@@ -189,6 +189,7 @@ fn proves_refusal(reason: &str) -> bool {
         | ErrorReason::BranchSetMismatch => true,
         // These can end a call whose work was recorded, or whose write may have reached the disk.
         ErrorReason::Unspecified
+        | ErrorReason::WaitEnded
         | ErrorReason::ShuttingDown
         | ErrorReason::StoreUnavailable
         | ErrorReason::StoreCorrupt => false,
