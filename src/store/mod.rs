@@ -22,6 +22,7 @@ mod codec;
 mod fault;
 mod memory;
 mod record;
+mod sled;
 mod table;
 
 use std::sync::Arc;
@@ -32,8 +33,13 @@ use tercet_core::{
     receipt::Receipt,
 };
 
+pub use codec::BARE_BYTES_MAX;
 pub use memory::MemoryStore;
 pub use record::{BranchTimes, HISTORY_EVENTS_MAX, HistoryEvent, Origin, Record, UnixMs};
+pub use sled::{
+    ExportError, Exported, FORMAT, ImportError, Imported, LeftOut, OpenError, PROBLEMS_MAX,
+    SledOptions, SledStore, Verified, export, import, verify,
+};
 
 /// Where transactions are kept. See the module for the contract.
 pub trait Store: Send + Sync + 'static {

@@ -18,19 +18,24 @@ use tercet_core::{
     transaction::{BranchSpec, Target, Transaction},
 };
 
-pub const CREATE_MS: UnixMs = 1_700_000_000_000;
+pub(crate) const CREATE_MS: UnixMs = 1_700_000_000_000;
 
-pub fn id(text: &str) -> TransactionId {
+pub(crate) fn id(text: &str) -> TransactionId {
     TransactionId::parse(text).expect("a valid id")
 }
 
 /// A transaction of one branch, as it is first committed to this store.
-pub fn fresh(store: &dyn Store, name: &str) -> Record {
+pub(crate) fn fresh(store: &dyn Store, name: &str) -> Record {
     fresh_with(store, name, "", b"{}")
 }
 
 /// The same, with a business key and its branch's payload.
-pub fn fresh_with(store: &dyn Store, name: &str, business_key: &str, payload: &[u8]) -> Record {
+pub(crate) fn fresh_with(
+    store: &dyn Store,
+    name: &str,
+    business_key: &str,
+    payload: &[u8],
+) -> Record {
     let spec = BranchSpec {
         id: BranchId::parse("stock").expect("a valid id"),
         target: Target::Contract {
@@ -77,12 +82,12 @@ pub fn fresh_with(store: &dyn Store, name: &str, business_key: &str, payload: &[
 }
 
 /// The record after its branch was tried: CONFIRMING.
-pub fn tried(record: &Record) -> Record {
+pub(crate) fn tried(record: &Record) -> Record {
     answered(record, Operation::Try, Answer::Success(None))
 }
 
 /// The record after its branch was confirmed: finished, kept until `keep_until_ms`.
-pub fn confirmed(record: &Record, keep_until_ms: UnixMs) -> Record {
+pub(crate) fn confirmed(record: &Record, keep_until_ms: UnixMs) -> Record {
     let record = answered(record, Operation::Confirm, Answer::Success(None));
     assert!(record.transaction.state.is_terminal());
     Record {
@@ -93,13 +98,13 @@ pub fn confirmed(record: &Record, keep_until_ms: UnixMs) -> Record {
 }
 
 /// The record after its Try was refused: CANCELING.
-pub fn refused(record: &Record) -> Record {
+pub(crate) fn refused(record: &Record) -> Record {
     let failure = Failure::new("OUT_OF_STOCK", "nothing is left");
     answered(record, Operation::Try, Answer::Failed(failure))
 }
 
 /// The same transaction once more, with another due time.
-pub fn due_at(record: &Record, next_attempt_ms: UnixMs) -> Record {
+pub(crate) fn due_at(record: &Record, next_attempt_ms: UnixMs) -> Record {
     let mut next = record.clone();
     next.revision += 1;
     next.branch_times[0].next_attempt_ms = Some(next_attempt_ms);
@@ -133,7 +138,7 @@ fn follow(record: &Record, step: Step) -> Record {
 }
 
 /// Commits one record and waits until it is durable.
-pub async fn commit(store: &dyn Store, record: &Record) {
+pub(crate) async fn commit(store: &dyn Store, record: &Record) {
     let receipt = store.commit(Arc::new(record.clone())).await;
     drop(receipt.expect("the commit is acknowledged"));
 }

@@ -146,6 +146,21 @@ impl Client {
         }
     }
 
+    /// Asks whether the coordinator would take this submission. Nothing is started.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: it would not.
+    pub async fn validate(&self, submit: &Submit) -> Result<(), Error> {
+        let wait = read::READ_TIMEOUT;
+        let request = SubmitTransactionRequest {
+            validate_only: true,
+            ..submit.to_message(wait)
+        };
+        let mut rpc = self.rpc.clone();
+        rpc.submit_transaction(with_deadline(request, wait)).await?;
+        Ok(())
+    }
+
     /// Opens an interactive transaction by this id, with the coordinator's default options.
     ///
     /// # Errors

@@ -120,6 +120,12 @@ impl Options {
     }
 }
 
+impl From<v1::TransactionOptions> for Options {
+    fn from(message: v1::TransactionOptions) -> Self {
+        Self(message)
+    }
+}
+
 /// The end of the time in which an id protects, and when that is on the running clock.
 pub(crate) fn until(wait: Duration, expires_at: SystemTime) -> Until {
     let left = expires_at

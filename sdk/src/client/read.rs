@@ -19,7 +19,7 @@ use crate::proto::v1::{
 };
 
 /// Reading takes milliseconds; whoever waits this long would rather know.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Short enough for a connection that died unnoticed to be left in good time.
 const POLL_MAX: Duration = Duration::from_secs(20);
 

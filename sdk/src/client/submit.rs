@@ -43,6 +43,27 @@ impl Submit {
         }
     }
 
+    /// A transaction from an encoded `tercet.v1.SubmitTransactionRequest`, for tools that read it
+    /// from a file. Its `wait_timeout` and `submit_expire_time` count where it has them.
+    ///
+    /// # Errors
+    /// When the bytes are no such message.
+    pub fn decode(request: &[u8]) -> Result<Self, prost::DecodeError> {
+        let request = SubmitTransactionRequest::decode(request)?;
+        let default = Self::new(request.transaction_id);
+        let wait = request.wait_timeout.and_then(|wait| wait.try_into().ok());
+        let expires_at = request
+            .submit_expire_time
+            .and_then(|time| time.try_into().ok());
+        Ok(Self {
+            options: request.options.unwrap_or_default().into(),
+            branches: request.branches,
+            wait: wait.unwrap_or(default.wait),
+            expires_at: expires_at.unwrap_or(default.expires_at),
+            ..default
+        })
+    }
+
     /// The id it was given.
     #[must_use]
     pub fn id(&self) -> &str {

@@ -10,13 +10,13 @@ use super::DecodeError;
 /// Of what is written.
 pub(super) const VERSION: u8 = 1;
 /// What stands before the body: version, checksum, length.
-pub(in crate::store) const HEADER_BYTES: usize = 1 + CHECKSUM_BYTES + LENGTH_BYTES;
+const HEADER_BYTES: usize = 1 + CHECKSUM_BYTES + LENGTH_BYTES;
 
 const CHECKSUM_BYTES: usize = 4;
 const LENGTH_BYTES: usize = 4;
 
 /// A message with its header before it.
-pub(super) fn seal(message: &impl Message) -> Vec<u8> {
+pub(in crate::store) fn seal(message: &impl Message) -> Vec<u8> {
     let body_len = message.encoded_len();
     let mut bytes = Vec::with_capacity(HEADER_BYTES + body_len);
     bytes.push(VERSION);
@@ -31,7 +31,7 @@ pub(super) fn seal(message: &impl Message) -> Vec<u8> {
 }
 
 /// The body, if it is whole.
-pub(super) fn open(mut bytes: Bytes) -> Result<Bytes, DecodeError> {
+pub(in crate::store) fn open(mut bytes: Bytes) -> Result<Bytes, DecodeError> {
     let len = framed_len(&bytes).ok_or(DecodeError::TooShort(bytes.len()))?;
     if bytes[0] != VERSION {
         return Err(DecodeError::Version(bytes[0]));

@@ -12,17 +12,19 @@
 //! never a default. What decodes is also held against
 //! [`well_formed`](tercet_core::check::well_formed): a record that can't be is not handed out.
 //!
+//! The same header stands before what a store says of itself.
+//!
 //! # Size
 //!
 //! Without its payloads a record has at most [`BARE_BYTES_MAX`], because names, labels, branches and
 //! history lines are limited at the door and by the engine, which cuts the texts of failures. Each
 //! payload has at most 64 KiB besides. This module takes whatever it is given.
 
-mod frame;
+pub(super) mod frame;
 mod numbers;
 mod read;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod wire;
 mod write;
 
@@ -31,18 +33,16 @@ use tercet_core::{check::Violation, ids::IdError};
 
 use super::{Record, UnixMs};
 
-pub(super) use frame::{HEADER_BYTES, framed_len};
-
 /// The most bytes a record has without its payloads.
 pub const BARE_BYTES_MAX: usize = 64 * 1024;
 
 /// Why bytes are no record.
 #[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
-    /// Shorter than the header of a record.
-    #[error("{0} bytes are too few for a record")]
+pub(super) enum DecodeError {
+    /// Shorter than a header.
+    #[error("{0} bytes are too few")]
     TooShort(usize),
-    /// Written by a program that knows more than this one, or not a record at all.
+    /// Written by a program that knows more than this one, or something else altogether.
     #[error("its version is {0}; this program reads version {current}", current = frame::VERSION)]
     Version(u8),
     /// Something is missing at the end, or too much.
@@ -64,7 +64,7 @@ pub enum DecodeError {
     /// The body is no protobuf.
     #[error("its body can't be parsed: {0}")]
     Wire(#[from] prost::DecodeError),
-    /// A field that every record has.
+    /// A field that is never left out.
     #[error("it has no {0}")]
     Missing(&'static str),
     /// A number without a meaning.

@@ -147,7 +147,7 @@ fn numbers_are_unambiguous_and_never_zero() {
     holds::<AttentionReason>();
 }
 
-fn smallest() -> Record {
+pub(in crate::store) fn smallest() -> Record {
     let failure = Failure::new("ROLLED_BACK", "before it came");
     Record {
         id: TransactionId::parse("a").expect("a valid id"),

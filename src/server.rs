@@ -1,0 +1,369 @@
+//! The coordinator as a whole: the only place that puts its parts together.
+//!
+//! Where connections come from and how participants are reached are arguments, so that the same
+//! server runs on TCP and on a simulated network.
+//!
+//! How it ends:
+//!
+//! 1. Health says NOT_SERVING; new transactions are refused; waits and streams end.
+//! 2. Calls in flight get `drain` to end; the rest is handed back to the store for the next start.
+//! 3. Connections are closed, and dropped if somebody holds on to one.
+//!
+//! When the store breaks it is the same without the patience: whatever is in flight can't be
+//! recorded any more.
+
+use std::{error::Error as StdError, future::Future, sync::Arc, time::Duration};
+
+use futures::Stream;
+use tercet_core::ids::ParticipantName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tonic::codegen::http::{self, Response};
+use tonic::{
+    Code, Status,
+    body::Body,
+    server::NamedService,
+    transport::{Server as Transport, server::Connected},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use crate::participants::{ConfigError, Connector};
+use crate::{
+    config::Config,
+    engine::{Engine, EngineConfig, SystemClock},
+    participants::{GrpcParticipants, ParticipantConfig, ParticipantsConfig, measure},
+    proto, rpc,
+    store::Store,
+};
+
+/// Finds clients that went away without a word.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Metadata of one call; ours needs a few hundred bytes.
+const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// hyper's own safe default, which tonic would switch off: past it a connection that only ever
+/// provokes errors is closed.
+const LOCAL_ERROR_RESET_STREAMS_MAX: usize = 1024;
+/// How long connections may take to close once nothing is in flight any more.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long callers may take to be told that the store is broken.
+const BROKEN_TIMEOUT: Duration = Duration::from_millis(500);
+/// How often the numbers that nobody counts up are looked at.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why the server ended before it was told to, or didn't start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The participants' configuration can't be used.
+    #[error(transparent)]
+    Participants(#[from] ConfigError),
+    /// The store takes no more work.
+    #[error(
+        "the store has failed: {0}; what was acknowledged is safe, what was in flight goes on with the next start"
+    )]
+    StoreBroken(Arc<str>),
+    /// The transport failed.
+    #[error("connections can't be served any more: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Runs a coordinator until `shutdown` resolves or the store breaks.
+///
+/// # Errors
+/// [`ServeError`]; after a shutdown that was asked for there is none.
+pub async fn run<I, IO, IE>(
+    config: &Config,
+    store: Arc<dyn Store>,
+    incoming: I,
+    connector: Connector,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError>
+where
+    I: Stream<Item = Result<IO, IE>> + Send + 'static,
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    IE: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
+{
+    let server = Server::new(config, store, connector)?;
+    server.run(incoming, shutdown).await
+}
+
+/// Whether the parts would take this configuration.
+///
+/// # Errors
+/// What the first of them says against it.
+pub fn check(config: &Config) -> Result<(), ConfigError> {
+    participants(config).validate()
+}
+
+/// A coordinator, put together but not serving yet.
+pub struct Server {
+    engine: Engine,
+    store: Arc<dyn Store>,
+    participants: Arc<GrpcParticipants>,
+    limits: rpc::Limits,
+    connection_calls: u32,
+}
+
+impl Server {
+    /// Puts it together. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the participant that can't be used.
+    pub fn new(
+        config: &Config,
+        store: Arc<dyn Store>,
+        connector: Connector,
+    ) -> Result<Self, ConfigError> {
+        let participants = Arc::new(GrpcParticipants::new(&participants(config), connector)?);
+        let engine = Engine::new(
+            Arc::clone(&store),
+            Arc::clone(&participants) as _,
+            Arc::new(SystemClock),
+            engine(config),
+        );
+        Ok(Self {
+            engine,
+            store,
+            participants,
+            limits: limits(config),
+            connection_calls: *config.limits.connection_calls,
+        })
+    }
+
+    /// Goes on with the participants of this configuration; everything else stays as it is. Calls
+    /// under way end as they began.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the participant that can't be used; nothing has changed then.
+    pub fn reload_participants(&self, config: &Config) -> Result<(), ConfigError> {
+        self.participants.replace(&participants(config))
+    }
+
+    /// Serves until `shutdown` resolves, `incoming` ends or the store breaks.
+    ///
+    /// # Errors
+    /// [`ServeError`]; after a shutdown that was asked for there is none.
+    pub async fn run<I, IO, IE>(
+        &self,
+        incoming: I,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError>
+    where
+        I: Stream<Item = Result<IO, IE>> + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        IE: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
+    {
+        let close = CancellationToken::new();
+        let coordinator = rpc::service(self.engine.clone(), self.limits.clone());
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let mut health = Health::new(health, service_name(&coordinator));
+        health.set(ServingStatus::Serving).await;
+        let serve = transport(self.connection_calls)
+            .add_service(coordinator)
+            .add_service(health_service)
+            .add_service(reflection())
+            .serve_with_incoming_shutdown(incoming, close.clone().cancelled_owned());
+        // A task of its own, so that nothing that happens here holds up connections.
+        let mut serve = tokio::spawn(serve);
+        let gauges = tokio::spawn(watch_gauges(self.engine.clone()));
+        self.engine.recover();
+
+        let ended = tokio::select! {
+            () = shutdown => Ended::Asked,
+            reason = self.store.broken() => Ended::StoreBroken(reason),
+            served = &mut serve => Ended::Closed(served),
+        };
+        gauges.abort();
+        health.set(ServingStatus::NotServing).await;
+        let result = self.finish(ended).await;
+        health.forget().await;
+        close.cancel();
+        if !serve.is_finished()
+            && tokio::time::timeout(CLOSE_TIMEOUT, &mut serve)
+                .await
+                .is_err()
+        {
+            tracing::warn!("some clients did not close their connections in time; dropping them");
+            serve.abort();
+        }
+        result
+    }
+
+    async fn finish(&self, ended: Ended) -> Result<(), ServeError> {
+        match ended {
+            Ended::Asked => {
+                tracing::info!("shutting down: calls in flight may end, no new work is taken");
+                self.engine.shutdown().await;
+                Ok(())
+            }
+            Ended::StoreBroken(reason) => {
+                tracing::error!(%reason, "the store has failed; no more work is taken");
+                self.engine.drain();
+                // Callers learn of it from their own commits; nothing else is worth waiting for.
+                drop(tokio::time::timeout(BROKEN_TIMEOUT, self.engine.shutdown()).await);
+                Err(ServeError::StoreBroken(reason))
+            }
+            Ended::Closed(served) => {
+                self.engine.shutdown().await;
+                match served {
+                    Ok(served) => Ok(served?),
+                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                }
+            }
+        }
+    }
+}
+
+/// What made the server end.
+enum Ended {
+    Asked,
+    StoreBroken(Arc<str>),
+    Closed(Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>),
+}
+
+/// What health checks are told, of the whole and of the one service in it.
+struct Health {
+    reporter: HealthReporter,
+    services: [&'static str; 2],
+}
+
+impl Health {
+    fn new(reporter: HealthReporter, service: &'static str) -> Self {
+        let services = ["", service];
+        Self { reporter, services }
+    }
+
+    async fn set(&self, status: ServingStatus) {
+        for service in self.services {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+
+    /// Ends the streams of those who watch; they would hold their connections open for ever.
+    async fn forget(&mut self) {
+        for service in self.services {
+            self.reporter.clear_service_status(service).await;
+        }
+    }
+}
+
+fn service_name<S: NamedService>(_: &S) -> &'static str {
+    S::NAME
+}
+
+type PanicToStatus = fn(Box<dyn std::any::Any + Send>) -> Response<Body>;
+
+fn transport(
+    connection_calls: u32,
+) -> Transport<
+    tower::layer::util::Stack<CatchPanicLayer<PanicToStatus>, tower::layer::util::Identity>,
+> {
+    // No `timeout` here: it would drop a handler's future and answer CANCELLED. Waits have their
+    // own limits.
+    Transport::builder()
+        .max_concurrent_streams(connection_calls)
+        .http2_max_local_error_reset_streams(Some(LOCAL_ERROR_RESET_STREAMS_MAX))
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(CatchPanicLayer::custom(internal_error as PanicToStatus))
+}
+
+/// A panic in a handler is our fault and says nothing about the transaction.
+fn internal_error(panic: Box<dyn std::any::Any + Send>) -> Response<Body> {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    tracing::error!(message, "a handler panicked");
+    let status = Status::new(
+        Code::Internal,
+        "a fault in the coordinator; what was asked may have happened: repeat it with the same id",
+    );
+    status.into_http()
+}
+
+fn reflection() -> impl tonic::codegen::Service<
+    http::Request<Body>,
+    Response = Response<Body>,
+    Error = std::convert::Infallible,
+    Future: Send + 'static,
+> + NamedService
++ Clone
++ Send
++ Sync
++ 'static {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("both descriptor sets come from a compiler")
+}
+
+/// What is measured by looking, not by counting.
+async fn watch_gauges(engine: Engine) {
+    measure::describe();
+    let mut ticks = tokio::time::interval(GAUGE_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let (inflight, waiting) = engine.load();
+        metrics::gauge!("tercet_transactions_inflight").set(inflight as f64);
+        metrics::gauge!("tercet_transactions_waiting").set(waiting as f64);
+        let counters = engine.store().counters();
+        metrics::counter!("tercet_store_commits_total").absolute(counters.commits);
+        metrics::counter!("tercet_store_syncs_total").absolute(counters.syncs);
+        metrics::counter!("tercet_store_quarantined_total").absolute(counters.quarantined);
+    }
+}
+
+fn engine(config: &Config) -> EngineConfig {
+    EngineConfig {
+        inflight_max: *config.inflight_max,
+        recovery_inflight_max: *config.recovery_inflight_max,
+        retention_ms: millis(*config.retention),
+        id_retention_ms: millis(*config.id_retention),
+        drain_ms: millis(*config.drain),
+    }
+}
+
+fn limits(config: &Config) -> rpc::Limits {
+    let limits = &config.limits;
+    rpc::Limits {
+        branches_max: *limits.branches,
+        payload_bytes_max: *limits.payload_bytes,
+        request_bytes_max: *limits.request_bytes,
+        labels_max: *limits.labels,
+        label_key_bytes_max: *limits.label_key_bytes,
+        label_value_bytes_max: *limits.label_value_bytes,
+        timeout_ms: millis(*limits.timeout_min)..=millis(*limits.timeout_max),
+        timeout_default_ms: millis(*limits.timeout_default),
+        try_timeout_default_ms: millis(*limits.try_timeout_default),
+        submit_expire_ahead_max_ms: millis(*config.retention),
+        wait_max: *limits.wait_max,
+        page_size_default: *limits.page_default,
+        page_size_max: *limits.page_max,
+        ..rpc::Limits::default()
+    }
+}
+
+fn participants(config: &Config) -> ParticipantsConfig {
+    let participant = |(name, it): (&ParticipantName, &crate::config::Participant)| {
+        let participant = ParticipantConfig {
+            endpoints: it.endpoints.value.clone(),
+            call_timeout_ms: millis(*it.call_timeout),
+        };
+        (name.clone(), participant)
+    };
+    ParticipantsConfig {
+        participants: config.participants.iter().map(participant).collect(),
+        allowed_endpoints: config.allowed_endpoints.value.clone(),
+        payload_bytes_max: *config.limits.payload_bytes,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

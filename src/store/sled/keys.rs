@@ -1,0 +1,142 @@
+//! What stands where in the one tree. A batch is atomic within a tree only, so records and indexes
+//! share it and are told apart by the first byte of the key.
+//!
+//! | key | value |
+//! |---|---|
+//! | `M` | [`Meta`](super::meta::Meta), rewritten with each batch |
+//! | `I` id | cursor |
+//! | `R` cursor | the first [`CHUNK_BYTES`] of a record |
+//! | `C` cursor, number | each further [`CHUNK_BYTES`] of it |
+//! | `U` cursor | due time, id: unfinished transactions |
+//! | `B` length, business key, cursor | nothing |
+//! | `K` time, cursor | id: finished transactions by the time until which they are kept |
+//!
+//! Numbers are big-endian, so that keys sort as the numbers do. A cursor is the sequence number a
+//! record got when it arrived: records lie in the order in which they are written first, rewritten
+//! and purged, and only `I` is at random places, once in a transaction's life.
+
+use std::ops::Range;
+
+use tercet_core::ids::TransactionId;
+
+use crate::store::{Cursor, UnixMs};
+
+/// The most bytes in one value. sled puts a page (up to 16 values and some more) that is larger than a
+/// quarter of a segment into a file of its own, which it never syncs; with segments of 8 MiB and
+/// values of this size a page stays below a third of that.
+pub(super) const CHUNK_BYTES: usize = 32 * 1024;
+
+pub(super) const META: &[u8] = b"M";
+
+pub(super) fn id(id: &TransactionId) -> Vec<u8> {
+    [b"I", id.as_str().as_bytes()].concat()
+}
+
+pub(super) fn record(cursor: Cursor) -> Vec<u8> {
+    numbered(b'R', cursor)
+}
+
+/// The record's bytes from `number` times [`CHUNK_BYTES`] on; number 0 is [`record`]'s own.
+pub(super) fn chunk(cursor: Cursor, number: usize) -> Vec<u8> {
+    match number {
+        0 => record(cursor),
+        _ => [
+            &b"C"[..],
+            &cursor.to_be_bytes(),
+            &(number as u32).to_be_bytes(),
+        ]
+        .concat(),
+    }
+}
+
+pub(super) fn unfinished(cursor: Cursor) -> Vec<u8> {
+    numbered(b'U', cursor)
+}
+
+pub(super) fn unfinished_value(due_ms: UnixMs, id: &TransactionId) -> Vec<u8> {
+    [&due_ms.to_be_bytes()[..], id.as_str().as_bytes()].concat()
+}
+
+/// The length before the key keeps one that is a prefix of another apart from it.
+pub(super) fn business_key(key: &str, cursor: Cursor) -> Vec<u8> {
+    let len = (key.len() as u64).to_be_bytes();
+    [&b"B"[..], &len, key.as_bytes(), &cursor.to_be_bytes()].concat()
+}
+
+pub(super) fn keep_until(keep_until_ms: UnixMs, cursor: Cursor) -> Vec<u8> {
+    let time = sortable(keep_until_ms).to_be_bytes();
+    [&b"K"[..], &time, &cursor.to_be_bytes()].concat()
+}
+
+/// All records whose cursor is in this range.
+pub(super) fn records(cursors: Range<Cursor>) -> Range<Vec<u8>> {
+    record(cursors.start)..record(cursors.end)
+}
+
+/// All unfinished ones whose cursor is in this range.
+pub(super) fn unfinished_in(cursors: Range<Cursor>) -> Range<Vec<u8>> {
+    unfinished(cursors.start)..unfinished(cursors.end)
+}
+
+/// All with this business key whose cursor is in this range.
+pub(super) fn with_business_key(key: &str, cursors: Range<Cursor>) -> Range<Vec<u8>> {
+    business_key(key, cursors.start)..business_key(key, cursors.end)
+}
+
+/// All finished ones kept until this time or a shorter one.
+pub(super) fn kept_until(now_ms: UnixMs) -> Range<Vec<u8>> {
+    keep_until(UnixMs::MIN, 0)..keep_until(now_ms, Cursor::MAX)
+}
+
+/// The cursor that these keys end with; not for `I`, `C` and `M`.
+pub(super) fn cursor(key: &[u8]) -> Option<Cursor> {
+    key.last_chunk().map(|bytes| Cursor::from_be_bytes(*bytes))
+}
+
+/// The cursor that `I` has as its value.
+pub(super) fn cursor_value(value: &[u8]) -> Option<Cursor> {
+    <[u8; 8]>::try_from(value).ok().map(Cursor::from_be_bytes)
+}
+
+/// Due time and id of an unfinished one.
+pub(super) fn read_unfinished(value: &[u8]) -> Option<(UnixMs, TransactionId)> {
+    let (due_ms, id) = value.split_first_chunk()?;
+    Some((UnixMs::from_be_bytes(*due_ms), read_id(id)?))
+}
+
+/// An id as it stands in a key or a value.
+pub(super) fn read_id(bytes: &[u8]) -> Option<TransactionId> {
+    TransactionId::parse(std::str::from_utf8(bytes).ok()?).ok()
+}
+
+fn numbered(prefix: u8, cursor: Cursor) -> Vec<u8> {
+    let mut key = Vec::with_capacity(9);
+    key.push(prefix);
+    key.extend_from_slice(&cursor.to_be_bytes());
+    key
+}
+
+/// Negative times sort before positive ones.
+fn sortable(time_ms: UnixMs) -> u64 {
+    time_ms.cast_unsigned() ^ (1 << 63)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_sort_as_numbers_do() {
+        let times = [UnixMs::MIN, -1, 0, 1, UnixMs::MAX];
+        let keys: Vec<_> = times.iter().map(|it| keep_until(*it, 7)).collect();
+        assert!(keys.is_sorted());
+    }
+
+    #[test]
+    fn a_business_key_that_is_a_prefix_of_another_does_not_reach_into_it() {
+        let range = with_business_key("order-1", 0..Cursor::MAX);
+        assert!(range.contains(&business_key("order-1", 5)));
+        assert!(!range.contains(&business_key("order-12", 5)));
+        assert!(!range.contains(&business_key("order-", 5)));
+    }
+}

@@ -1,0 +1,53 @@
+//! What the database knows of itself: rewritten in every batch, and so exactly as new as the
+//! database is.
+
+use prost::{Message, bytes::Bytes};
+
+use crate::store::codec::{DecodeError, frame};
+
+/// The value at [`META`](super::keys::META).
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Meta {
+    /// The store this database is part of; the sidecar names it too.
+    #[prost(string, tag = "1")]
+    pub(super) store: String,
+    /// How often it has been opened.
+    #[prost(uint64, tag = "2")]
+    pub(super) boot: u64,
+    /// Batches written; what the sidecar's mark is compared with.
+    #[prost(uint64, tag = "3")]
+    pub(super) batch: u64,
+    /// The last cursor that was given.
+    #[prost(uint64, tag = "4")]
+    pub(super) arrived: u64,
+    /// Records there are.
+    #[prost(uint64, tag = "5")]
+    pub(super) records: u64,
+    /// All entries but this one, folded: see [`entry_digest`].
+    #[prost(fixed64, tag = "6")]
+    pub(super) digest: u64,
+}
+
+impl Meta {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        frame::seal(self)
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let body = frame::open(Bytes::copy_from_slice(bytes))?;
+        Ok(<Self as Message>::decode(body)?)
+    }
+}
+
+/// Stands for one entry in the digest of all of them, which is the exclusive or of these: an entry is
+/// taken out as it was put in, in any order, so that the digest can follow every batch, and a page that
+/// sled has lost without noticing shows in `tercet store verify`. It finds accidents, not forgers.
+pub(super) fn entry_digest(key: &[u8], value: &[u8]) -> u64 {
+    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let checksum = crc32c::crc32c(value).to_le_bytes();
+    let bytes = key.iter().chain(&checksum);
+    bytes.fold(BASIS, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
+    })
+}

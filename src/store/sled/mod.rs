@@ -1,0 +1,402 @@
+//! The embedded default: sled 0.34.7 in a directory, made durable.
+//!
+//! sled by itself acknowledges what a power loss takes back, opens damaged files as empty ones and
+//! spills large pages into files it never syncs. What is done about each stands where it is done:
+//!
+//! | file | what for |
+//! |---|---|
+//! | `open` | every way in which a directory may not be what it should be |
+//! | `sidecar` | what the database has to be: which store, how new |
+//! | `writer` | one thread, group commit, an `fdatasync` before any acknowledgement |
+//! | `stage` | compare-and-set, and what a batch changes |
+//! | `view` | reads that never show what is not durable |
+//! | `keys`, `meta` | what stands where |
+//! | `verify`, `transfer` | `tercet store verify`, `export` and `import` |
+//!
+//! A directory holds `db`, `conf`, `blobs/` and `snap.*`, which are sled's, and `tercet.store` (the
+//! sidecar) and `tercet.lock`.
+
+mod keys;
+mod meta;
+mod open;
+mod sidecar;
+mod stage;
+mod transfer;
+mod verify;
+mod view;
+mod writer;
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Sender, channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use prost::bytes::Bytes;
+use tercet_core::{ids::TransactionId, receipt::Receipt};
+
+use super::{
+    Counters, Cursor, Identity, Listing, Record, Store, StoreError, Unfinished, UnixMs, codec,
+    fault::{Breaker, promise},
+};
+use open::{Missing, Opened};
+use stage::Entry;
+use view::{Durable, Order, View};
+use writer::{What, Write, Writer, panic_text};
+
+pub use open::{OpenError, SledOptions};
+pub use sidecar::FORMAT;
+pub use transfer::{ExportError, Exported, ImportError, Imported, LeftOut, export, import};
+pub use verify::{PROBLEMS_MAX, Verified, verify};
+
+/// sled's unit of allocation. Large, so that no page is ever put into a file of its own: see
+/// [`keys::CHUNK_BYTES`].
+const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+/// Records of one listing that are read in one go, with the writer waiting.
+const PIECE_RECORDS: usize = 64;
+/// Index entries that are read in one go, with the writer waiting.
+const PIECE_ENTRIES: usize = 1024;
+
+/// A store in a directory. Dropping it closes it: what was committed is written first.
+#[derive(Debug)]
+pub struct SledStore {
+    shared: Arc<Shared>,
+    /// Unbounded by itself: what the engine admits into flight, each with a few commits, bounds it.
+    /// None only while it is dropped.
+    queue: Option<Sender<Write>>,
+    writer: Option<JoinHandle<()>>,
+    dir: PathBuf,
+    /// Given up last, when the files are closed.
+    _lock: File,
+}
+
+/// What readers and the writer share.
+#[derive(Debug)]
+struct Shared {
+    identity: Identity,
+    view: View,
+    breaker: Breaker,
+    commits: AtomicU64,
+    syncs: AtomicU64,
+    /// Places of records found unreadable; as many as there are such.
+    quarantined: Mutex<HashSet<Cursor>>,
+}
+
+impl SledStore {
+    /// Opens the store in this directory, or makes one if there is none.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the path and what to do; nothing has been changed then.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        Self::open_with(dir, &SledOptions::default())
+    }
+
+    /// The same, with options.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(dir: &Path, options: &SledOptions) -> Result<Self, OpenError> {
+        let mut opened = open::open(dir, options, Missing::Create)?;
+        opened.boot()?;
+        Self::start(opened)
+    }
+
+    fn start(opened: Opened) -> Result<Self, OpenError> {
+        let identity = Identity {
+            realm: opened.realm,
+            epoch: opened.sidecar.epoch,
+            boot: opened.meta.boot,
+        };
+        let shared = Arc::new(Shared {
+            identity,
+            view: View::new(opened.db),
+            breaker: Breaker::default(),
+            commits: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+            quarantined: Mutex::default(),
+        });
+        let writer = Writer::new(shared.clone(), opened.medium, opened.meta, opened.sidecar);
+        let (queue, writes) = channel();
+        let thread = thread::Builder::new().name("tercet-store".into());
+        let started = thread.spawn(move || writer.run(&writes));
+        let dir = opened.dir;
+        let writer = started.map_err(|source| OpenError::Io {
+            what: "starting a thread to write",
+            path: dir.clone(),
+            source,
+        })?;
+        Ok(Self {
+            shared,
+            queue: Some(queue),
+            writer: Some(writer),
+            dir,
+            _lock: opened.lock,
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// How many bytes its files take on the disk. It grows with what is rewritten; export and import
+    /// compact it.
+    ///
+    /// # Errors
+    /// `Broken` when sled can't tell.
+    pub fn size_on_disk(&self) -> Result<u64, StoreError> {
+        self.shared.with(|_| self.shared.view.db().size_on_disk())
+    }
+
+    fn enter(&self, write: Write) {
+        let Some(queue) = &self.queue else { return };
+        if let Err(refused) = queue.send(write) {
+            let stopped = || self.shared.breaker.trip("its writer has stopped");
+            let error = self.shared.breaker.error().unwrap_or_else(stopped);
+            refused.0.reply.send(Err(error));
+        }
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take() {
+            // It catches its own panics and has told everybody.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Store for SledStore {
+    fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    fn commit(&self, record: Arc<Record>) -> BoxFuture<'static, Result<Receipt, StoreError>> {
+        let (reply, promise) = promise();
+        let what = What::Commit(Entry::of(&record));
+        self.enter(Write { what, reply });
+        promise.receipt()
+    }
+
+    fn purge(
+        &self,
+        id: &TransactionId,
+        revision: u64,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        let (reply, promise) = promise();
+        let id = id.clone();
+        let what = What::Purge { id, revision };
+        self.enter(Write { what, reply });
+        promise.wait()
+    }
+
+    fn read(&self, id: &TransactionId) -> Result<Option<Arc<Record>>, StoreError> {
+        let place = self.shared.with(|durable| {
+            let Some(value) = durable.value(&keys::id(id))? else {
+                return Ok(None);
+            };
+            let cursor = keys::cursor_value(&value).unwrap_or_default();
+            Ok(Some((cursor, durable.record(cursor)?)))
+        })?;
+        let Some((cursor, bytes)) = place else {
+            return Ok(None);
+        };
+        match readable(id, bytes) {
+            Ok(record) => Ok(Some(Arc::new(record))),
+            Err(reason) => {
+                self.shared.quarantine(cursor);
+                let (id, reason) = (id.clone(), reason.into());
+                Err(StoreError::Corrupt { id, reason })
+            }
+        }
+    }
+
+    fn unfinished(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Unfinished>, StoreError> {
+        let mut found = Vec::new();
+        let mut from = after.map_or(0, |cursor| cursor.saturating_add(1));
+        while found.len() < limit {
+            let piece = (limit - found.len()).min(PIECE_ENTRIES);
+            let range = keys::unfinished_in(from..Cursor::MAX);
+            let entries = self.shared.entries(range, Order::Ascending, piece)?;
+            let Some(last) = entries.last().and_then(|(key, _)| keys::cursor(key)) else {
+                break;
+            };
+            from = last + 1;
+            found.extend(entries.iter().filter_map(|(key, value)| {
+                let cursor = self.shared.sound(keys::cursor(key)?)?;
+                let (due_ms, id) = keys::read_unfinished(value)?;
+                Some(Unfinished { cursor, id, due_ms })
+            }));
+        }
+        Ok(found)
+    }
+
+    fn list(
+        &self,
+        listing: &Listing,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<(Cursor, Arc<Record>)>, StoreError> {
+        let mut found = Vec::new();
+        let mut to = before.unwrap_or(Cursor::MAX);
+        while found.len() < limit {
+            let piece = (limit - found.len()).min(PIECE_RECORDS);
+            let records = self.shared.records(listing.keys(0..to), piece)?;
+            let Some((last, _)) = records.last() else {
+                break;
+            };
+            to = *last;
+            for (cursor, bytes) in records {
+                match bytes.map(codec::decode) {
+                    Some(Ok(record)) => found.push((cursor, Arc::new(record))),
+                    Some(Err(_)) | None => self.shared.quarantine(cursor),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn outlived(&self, now_ms: UnixMs, limit: usize) -> Result<Vec<TransactionId>, StoreError> {
+        let mut found = Vec::new();
+        let mut range = keys::kept_until(now_ms);
+        while found.len() < limit {
+            let piece = (limit - found.len()).min(PIECE_ENTRIES);
+            let entries = self
+                .shared
+                .entries(range.clone(), Order::Ascending, piece)?;
+            let Some((last, _)) = entries.last() else {
+                break;
+            };
+            range.start = [&last[..], &[0]].concat();
+            found.extend(entries.iter().filter_map(|(key, value)| {
+                self.shared.sound(keys::cursor(key)?)?;
+                keys::read_id(value)
+            }));
+        }
+        Ok(found)
+    }
+
+    fn broken(&self) -> BoxFuture<'static, Arc<str>> {
+        self.shared.breaker.tripped()
+    }
+
+    fn counters(&self) -> Counters {
+        Counters {
+            commits: self.shared.commits.load(Ordering::Relaxed),
+            syncs: self.shared.syncs.load(Ordering::Relaxed),
+            quarantined: self.shared.quarantined.lock().len() as u64,
+        }
+    }
+}
+
+impl Shared {
+    /// Reads the durable state; an error or a panic of sled is the end of the store.
+    fn with<T>(&self, read: impl FnOnce(&Durable<'_>) -> sled::Result<T>) -> Result<T, StoreError> {
+        self.breaker.check()?;
+        let result = catch_unwind(AssertUnwindSafe(|| read(&self.view.durable())));
+        match result {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(self.breaker.trip(format!("reading: {error}"))),
+            Err(panic) => {
+                let text = panic_text(&*panic);
+                Err(self.breaker.trip(format!("reading panicked: {text}")))
+            }
+        }
+    }
+
+    fn entries(
+        &self,
+        range: Range<Vec<u8>>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<(sled::IVec, sled::IVec)>, StoreError> {
+        self.with(|durable| durable.entries(range, order, limit))
+    }
+
+    /// Records behind an index, newest first, still encoded.
+    fn records(
+        &self,
+        index: Range<Vec<u8>>,
+        limit: usize,
+    ) -> Result<Vec<(Cursor, Option<Bytes>)>, StoreError> {
+        self.with(|durable| {
+            let entries = durable.entries(index, Order::Descending, limit)?;
+            let cursors = entries.iter().filter_map(|(key, _)| keys::cursor(key));
+            let records = cursors.map(|cursor| Ok((cursor, durable.record(cursor)?)));
+            records.collect()
+        })
+    }
+
+    fn quarantine(&self, cursor: Cursor) {
+        self.quarantined.lock().insert(cursor);
+    }
+
+    /// The cursor, unless its record was found unreadable.
+    fn sound(&self, cursor: Cursor) -> Option<Cursor> {
+        (!self.quarantined.lock().contains(&cursor)).then_some(cursor)
+    }
+}
+
+impl Listing {
+    fn keys(&self, cursors: Range<Cursor>) -> Range<Vec<u8>> {
+        match self {
+            Listing::All => keys::records(cursors),
+            Listing::Unfinished => keys::unfinished_in(cursors),
+            Listing::BusinessKey(key) => keys::with_business_key(key, cursors),
+        }
+    }
+}
+
+fn readable(id: &TransactionId, bytes: Option<Bytes>) -> Result<Record, String> {
+    let bytes = bytes.ok_or("it is missing, but its id is there")?;
+    let record = codec::decode(bytes).map_err(|error| error.to_string())?;
+    if record.id == *id {
+        Ok(record)
+    } else {
+        Err(format!("in its place is that of {}", record.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The gap between a write and its sync, kept open by a medium that fails in between.
+    #[tokio::test]
+    async fn the_writer_hides_a_batch_until_it_is_synced() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = SledStore::open(dir.path()).expect("it is opened");
+        let id = TransactionId::parse("a").expect("a valid id");
+        let blobs = dir.path().join("blobs");
+        std::fs::write(blobs.join("1"), "never synced").expect("it is written");
+        let record = codec::tests::smallest();
+        assert!(store.commit(Arc::new(record)).await.is_err());
+
+        let key = keys::id(&id);
+        let view = &store.shared.view;
+        let applied = view.db().get(&key).expect("it is read");
+        assert!(applied.is_some(), "sled itself shows it");
+        assert_eq!(
+            view.durable().value(&key),
+            Ok(None),
+            "but no reader sees it"
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! `tercet store verify`: reads everything there is and holds it against itself.
+
+use std::path::Path;
+
+use sled::Db;
+use tercet_core::ids::{Realm, TransactionId};
+
+use super::{
+    keys,
+    meta::entry_digest,
+    open::{self, Missing, OpenError, SledOptions, damaged},
+    readable,
+    sidecar::FORMAT,
+    stage::Entry,
+    view::gather,
+};
+use crate::store::Cursor;
+
+/// How many problems are described; all are counted.
+pub const PROBLEMS_MAX: usize = 100;
+
+/// What was found in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Whose transactions they are.
+    pub realm: Realm,
+    /// Of what the store writes.
+    pub epoch: u64,
+    /// How often it has been opened.
+    pub boot: u64,
+    /// Of its files.
+    pub format: u32,
+    /// Records that can be read.
+    pub records: u64,
+    /// Those among them that are not finished.
+    pub unfinished: u64,
+    /// What its files take on the disk, in bytes.
+    pub disk_bytes: u64,
+    /// How much is wrong with it.
+    pub problem_count: u64,
+    /// What is wrong with it, at most [`PROBLEMS_MAX`] sentences.
+    pub problems: Vec<String>,
+}
+
+impl Verified {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.problem_count == 0
+    }
+}
+
+/// Reads the whole store in this directory, which no coordinator may be using. `progress` is told,
+/// after each record, how many there were.
+///
+/// # Errors
+/// When it can't be opened, or can't be read any further. What is wrong with single records is in the
+/// answer instead.
+pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified, OpenError> {
+    let opened = open::open(dir, &SledOptions::default(), Missing::Refuse)?;
+    let unreadable =
+        |error: sled::Error| damaged(&dir.join("db"))(format!("it can't be read: {error}"));
+    let mut verified = Verified {
+        realm: opened.realm,
+        epoch: opened.sidecar.epoch,
+        boot: opened.meta.boot,
+        format: FORMAT,
+        records: 0,
+        unfinished: 0,
+        disk_bytes: opened.db.size_on_disk().map_err(unreadable)?,
+        problem_count: 0,
+        problems: Vec::new(),
+    };
+    let belonging = verified.records(&opened.db, progress).map_err(unreadable)?;
+    let (entries, digest) = digest(&opened.db).map_err(unreadable)?;
+    verified.compare("records", verified.records, opened.meta.records);
+    verified.compare(
+        "entries that belong to a readable record",
+        belonging,
+        entries,
+    );
+    if digest != opened.meta.digest {
+        verified.problem(
+            "the database is not what was written: entries were lost, changed or brought back"
+                .into(),
+        );
+    }
+    Ok(verified)
+}
+
+impl Verified {
+    /// Looks at each record and what has to stand in the tree because of it; says how many entries
+    /// that are.
+    fn records(&mut self, db: &Db, progress: &mut dyn FnMut(u64)) -> sled::Result<u64> {
+        let mut belonging = 0;
+        for entry in db.scan_prefix(b"I") {
+            let (key, value) = entry?;
+            let (Some(id), Some(cursor)) = (keys::read_id(&key[1..]), keys::cursor_value(&value))
+            else {
+                self.problem(format!("the entry {key:?} names no transaction"));
+                continue;
+            };
+            let bytes = gather(cursor, |key| db.get(key))?;
+            match readable(&id, bytes.clone()) {
+                Ok(record) => {
+                    let bytes = bytes.unwrap_or_default().to_vec();
+                    let entry = Entry::with(&record, bytes);
+                    belonging += self.entries(db, cursor, &entry)?;
+                    self.records += 1;
+                    self.unfinished += u64::from(entry.due_ms.is_some());
+                }
+                Err(reason) => self.problem(format!("the record of transaction {id}: {reason}")),
+            }
+            progress(self.records);
+        }
+        Ok(belonging)
+    }
+
+    fn entries(&mut self, db: &Db, cursor: Cursor, entry: &Entry) -> sled::Result<u64> {
+        let mut right = 0;
+        for (key, value) in entry.in_tree(cursor) {
+            if db.get(&key)?.as_ref() == Some(&value) {
+                right += 1;
+            } else {
+                self.misplaced(&entry.id, key[0]);
+            }
+        }
+        Ok(right)
+    }
+
+    fn misplaced(&mut self, id: &TransactionId, prefix: u8) {
+        let index = match prefix {
+            b'U' => "unfinished transactions",
+            b'B' => "business keys",
+            b'K' => "finished transactions",
+            _ => "records",
+        };
+        self.problem(format!("transaction {id} is missing among the {index}"));
+    }
+
+    fn compare(&mut self, what: &str, found: u64, said: u64) {
+        if found != said {
+            self.problem(format!(
+                "{found} {what} were found, but there should be {said}"
+            ));
+        }
+    }
+
+    fn problem(&mut self, problem: String) {
+        self.problem_count += 1;
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// How many entries there are, and all of them folded.
+fn digest(db: &Db) -> sled::Result<(u64, u64)> {
+    let (mut entries, mut digest) = (0, 0);
+    for entry in db.iter() {
+        let (key, value) = entry?;
+        if &key[..] != keys::META {
+            entries += 1;
+            digest ^= entry_digest(&key, &value);
+        }
+    }
+    Ok((entries, digest))
+}

@@ -1,0 +1,5 @@
+//! What several test files share.
+
+pub(crate) mod records;
+pub(crate) mod sidecar;
+pub(crate) mod subject;

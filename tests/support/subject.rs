@@ -1,0 +1,103 @@
+//! The stores under test, and what a test may do to them.
+#![allow(
+    dead_code,
+    reason = "each test file that includes this uses its own part of it"
+)]
+
+use std::path::Path;
+
+use tempfile::TempDir;
+use tercet::store::{MemoryStore, SledStore, Store};
+use tercet_core::ids::TransactionId;
+
+/// sled's own configuration, as the store chooses it: for tests that go behind its back.
+pub(crate) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+
+/// One store, opened.
+pub(crate) enum Subject {
+    Memory(MemoryStore),
+    Sled(SledStore, TempDir),
+}
+
+impl Subject {
+    pub(crate) fn all() -> [Subject; 2] {
+        let dir = TempDir::new().expect("a temporary directory");
+        let store = SledStore::open(dir.path()).expect("an empty directory is opened");
+        [
+            Subject::Memory(MemoryStore::default()),
+            Subject::Sled(store, dir),
+        ]
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        match self {
+            Subject::Memory(store) => store,
+            Subject::Sled(store, _) => store,
+        }
+    }
+
+    /// The next process.
+    pub(crate) fn restart(self) -> Subject {
+        self.restart_after(|_| {})
+    }
+
+    /// The next process, after a record has become unreadable.
+    pub(crate) fn restart_with_corrupt(self, id: &TransactionId) -> Subject {
+        match self {
+            Subject::Memory(store) => {
+                let store = store.crash();
+                assert!(store.corrupt(id));
+                Subject::Memory(store)
+            }
+            sled @ Subject::Sled(..) => sled.restart_after(|dir| corrupt(dir, id)),
+        }
+    }
+
+    fn restart_after(self, meddle: impl FnOnce(&Path)) -> Subject {
+        match self {
+            Subject::Memory(store) => Subject::Memory(store.crash()),
+            Subject::Sled(store, dir) => {
+                drop(store);
+                meddle(dir.path());
+                let store = SledStore::open(dir.path()).expect("what was closed is opened again");
+                Subject::Sled(store, dir)
+            }
+        }
+    }
+
+    /// Lets the medium fail with the next commit.
+    pub(crate) fn break_medium(&self) {
+        match self {
+            Subject::Memory(store) => store.fail_commit(1),
+            Subject::Sled(_, dir) => {
+                let file = dir.path().join("blobs").join("1");
+                std::fs::write(file, "never synced").expect("a file is written");
+            }
+        }
+    }
+}
+
+/// Flips one bit in the middle of a record, behind the store's back.
+pub(crate) fn corrupt(dir: &Path, id: &TransactionId) {
+    meddle(dir, |db| {
+        let key = [b"I", id.as_str().as_bytes()].concat();
+        let cursor = db.get(key).expect("it is read").expect("the id is there");
+        let key = [b"R", &cursor[..]].concat();
+        let mut value = db
+            .get(&key)
+            .expect("it is read")
+            .expect("it is there")
+            .to_vec();
+        let middle = value.len() / 2;
+        value[middle] ^= 1;
+        db.insert(key, value).expect("it is written");
+    });
+}
+
+/// Opens the closed database without the store.
+pub(crate) fn meddle(dir: &Path, change: impl FnOnce(&sled::Db)) {
+    let config = sled::Config::new().path(dir).segment_size(SEGMENT_BYTES);
+    let db = config.open().expect("the database is opened");
+    change(&db);
+    db.flush().expect("it is flushed");
+}
