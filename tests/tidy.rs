@@ -25,7 +25,13 @@ const LAYERS: [(&str, &[&str]); 9] = [
     // The origin and the times of a transaction travel with each of its calls.
     (
         "participants",
-        &["proto", "store::Origin", "store::UnixMs", "config", "telemetry"],
+        &[
+            "proto",
+            "store::Origin",
+            "store::UnixMs",
+            "config",
+            "telemetry",
+        ],
     ),
     ("engine", &["store", "participants", "config", "telemetry"]),
     ("rpc", &["proto", "engine", "store", "config", "telemetry"]),
