@@ -1,5 +1,49 @@
 //! Durable before performed, in types: what a step wants done stays sealed until a store has
 //! acknowledged the record that justifies it.
+//!
+//! ```
+//! # use tercet_core::{outcome::ReplyMode, receipt::Receipt, transaction::Transaction};
+//! let step = Transaction::begin(ReplyMode::ThreeState, Default::default());
+//! let durable = Receipt::acknowledge(); // the store, after its sync
+//! let effects = step.effects.open(durable);
+//! # assert!(effects.is_empty());
+//! ```
+//!
+//! Nothing opens without a receipt:
+//!
+//! ```compile_fail,E0061
+//! # use tercet_core::{outcome::ReplyMode, receipt::Receipt, transaction::Transaction};
+//! let step = Transaction::begin(ReplyMode::ThreeState, Default::default());
+//! let effects = step.effects.open();
+//! ```
+//!
+//! a receipt can't be made up:
+//!
+//! ```compile_fail,E0423
+//! # use tercet_core::{outcome::ReplyMode, receipt::Receipt, transaction::Transaction};
+//! let step = Transaction::begin(ReplyMode::ThreeState, Default::default());
+//! let effects = step.effects.open(Receipt(()));
+//! ```
+//!
+//! it opens one step only:
+//!
+//! ```compile_fail,E0382
+//! # use tercet_core::{outcome::ReplyMode, receipt::Receipt, transaction::Transaction};
+//! let first = Transaction::begin(ReplyMode::ThreeState, Default::default());
+//! let second = Transaction::begin(ReplyMode::ThreeState, Default::default());
+//! let durable = Receipt::acknowledge();
+//! let effects = first.effects.open(durable);
+//! let effects = second.effects.open(durable);
+//! ```
+//!
+//! and no step opens twice:
+//!
+//! ```compile_fail,E0382
+//! # use tercet_core::{outcome::ReplyMode, receipt::Receipt, transaction::Transaction};
+//! let step = Transaction::begin(ReplyMode::ThreeState, Default::default());
+//! let effects = step.effects.open(Receipt::acknowledge());
+//! let effects = step.effects.open(Receipt::acknowledge());
+//! ```
 
 use crate::step::{Durability, Effect};
 

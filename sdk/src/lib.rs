@@ -1,4 +1,11 @@
 //! Write participants and clients of the Tercet transaction coordinator.
+//!
+//! | feature | module | for |
+//! |---|---|---|
+//! | `client` (default) | [`client`] | whoever starts transactions and wants to know what came of them |
+//! | `participant` (default) | [`participant`] | whoever has something to reserve |
+//! | `sqlite`, `postgres` | | the participant's fence in its own database, through sqlx |
+//! | `testing` | `testing` | checking any participant against the contract |
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "client")]

@@ -1,7 +1,7 @@
 //! [`Participants`] over gRPC.
 //!
 //! Every gRPC error, every unreadable reply and every passed deadline is indeterminate; see
-//! [`methods`](super::methods) for the few codes that existing methods may refuse a Try with. No task is
+//! [`methods`] for the few codes that existing methods may refuse a Try with. No task is
 //! started per call: dropping a call's future resets its stream.
 
 use std::sync::Arc;

@@ -5,7 +5,8 @@
 //! 2. Another endpoint is tried only when the request certainly never left ([`Fault::NeverLeft`]),
 //!    each at most once.
 //! 3. An endpoint that could not be connected to goes to the end of the line for
-//!    [`REFUSED_FOR`]; it is still tried when nobody else is left.
+//!    [`REFUSED_FOR`]; it is still tried when nobody else is left. After that one call at a time
+//!    finds out whether it is back, so that a dead host holds up few.
 
 use std::{
     collections::BTreeMap,
@@ -29,9 +30,9 @@ use super::{
     fault::{Fault, Unanswered},
 };
 
-/// How long an endpoint stays at the end of the line after a connection to it failed: long enough to
-/// spare most calls the detour, short enough to notice that it is back.
-pub const REFUSED_FOR: Duration = Duration::from_secs(1);
+/// How long an endpoint stays at the end of the line after a connection to it failed: longer than
+/// connecting may take, so that one call at a time finds out whether it is back.
+pub const REFUSED_FOR: Duration = Duration::from_secs(2);
 /// Half the usual deadline of a call, so that another endpoint still has a chance; more than the
 /// second after which a lost SYN is sent again.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -57,7 +58,8 @@ impl Connector {
     }
 
     /// Another transport. `connect` is called once per endpoint and must not wait:
-    /// [`Endpoint::connect_with_connector_lazy`] is what it is for.
+    /// [`Endpoint::connect_with_connector_lazy`] is what it is for. What its connector answers with
+    /// an error never left; a connect timeout around it is indeterminate.
     pub fn new(connect: impl Fn(Endpoint) -> Channel + Send + Sync + 'static) -> Self {
         Self(Box::new(connect))
     }
@@ -221,17 +223,24 @@ impl Route {
             let sent = timeout_at(deadline, send(peer.channel.clone(), left)).await;
             let fault = match sent.unwrap_or(Err(Fault::Deadline)) {
                 Ok(answer) => {
-                    peer.answered();
+                    peer.connected();
                     return Ok(answer);
                 }
                 Err(fault) => fault,
             };
             let uri = peer.uri.as_str();
             unanswered = Some(Unanswered::new(self.participant.as_ref(), uri, &fault));
-            if !matches!(fault, Fault::NeverLeft(_)) {
+            match fault {
+                Fault::NeverLeft(_) => peer.refused(),
+                Fault::Deadline => break,
+                Fault::TooLarge { .. } | Fault::Unspecified { .. } | Fault::Status(_) => {
+                    peer.connected();
+                    break;
+                }
+            }
+            if Instant::now() >= deadline {
                 break;
             }
-            peer.refused();
         }
         Err(unanswered.expect("a configuration without endpoints is refused"))
     }
@@ -243,20 +252,77 @@ impl Route {
         let (before, from) = self.peers.split_at(turn);
         let mut line: Vec<&Peer> = from.iter().chain(before).map(AsRef::as_ref).collect();
         line.sort_by_key(|peer| peer.refuses(now));
+        if let Some(first) = line.first() {
+            first.probe(now);
+        }
         line
     }
 }
 
 impl Peer {
-    fn answered(&self) {
-        *self.refused_until.lock() = None;
+    fn refuses(&self, now: Instant) -> bool {
+        self.refused_until.lock().is_some_and(|until| now < until)
+    }
+
+    /// Keeps others away while one call finds out whether an endpoint that refused is back.
+    fn probe(&self, now: Instant) {
+        if let Some(until) = &mut *self.refused_until.lock() {
+            *until = now + REFUSED_FOR;
+        }
     }
 
     fn refused(&self) {
         *self.refused_until.lock() = Some(Instant::now() + REFUSED_FOR);
     }
 
-    fn refuses(&self, now: Instant) -> bool {
-        self.refused_until.lock().is_some_and(|until| now < until)
+    fn connected(&self) {
+        *self.refused_until.lock() = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::participants::ParticipantConfig;
+
+    fn route() -> Arc<Route> {
+        let stock = ParticipantName::parse("stock").unwrap();
+        let endpoints = ["http://a:1", "http://b:1", "http://c:1"].map(String::from);
+        let config = ParticipantsConfig {
+            participants: [(stock.clone(), ParticipantConfig::new(endpoints.into()))].into(),
+            ..ParticipantsConfig::default()
+        };
+        let routes = Routes::build(&config, &Connector::tcp(), &Routes::default()).unwrap();
+        Arc::clone(routes.participant(&stock).unwrap())
+    }
+
+    /// The hosts of the next `calls` calls, in the order in which each would try them.
+    fn lines(route: &Route, calls: usize) -> Vec<String> {
+        let host = |peer: &Peer| peer.uri.as_str()[7..8].to_owned();
+        let next = |_| route.line().into_iter().map(host).collect();
+        (0..calls).map(next).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_refused_is_last_in_line_until_one_call_finds_it_back() {
+        let route = route();
+        assert_eq!(lines(&route, 3), ["abc", "bca", "cab"]);
+
+        route.peers[0].refused();
+        assert_eq!(lines(&route, 3), ["bca", "bca", "cba"]);
+
+        tokio::time::advance(REFUSED_FOR).await;
+        let probed_once = ["abc", "bca", "cba", "bca"];
+        assert_eq!(lines(&route, 4), probed_once);
+
+        route.peers[0].connected();
+        assert_eq!(lines(&route, 3), ["bca", "cab", "abc"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_all_refuse_all_are_still_tried() {
+        let route = route();
+        route.peers.iter().for_each(|peer| peer.refused());
+        assert_eq!(lines(&route, 3), ["abc", "bca", "cab"]);
     }
 }

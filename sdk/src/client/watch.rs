@@ -36,7 +36,7 @@ pub enum Change {
     /// All of it, as it stands: first, and again whenever the history in between is gone.
     Snapshot(Box<Transaction>),
     /// One step of it.
-    Event(TransactionEvent),
+    Event(Box<TransactionEvent>),
 }
 
 impl Change {
@@ -202,7 +202,7 @@ impl Watching {
                     return None;
                 }
                 self.position.give(event.revision);
-                Change::Event(event)
+                Change::Event(Box::new(event))
             }
         };
         if change.is_last() {

@@ -181,56 +181,33 @@ impl Branch {
             .map(Response::into_inner)
     }
 
-    /// Calls as a coordinator would until there is a definite answer, or no more hope of one.
+    /// Calls as a coordinator would until there is a definite answer, or no more hope of one: what
+    /// is answered PROCESSING is queried in a while and, if it hasn't ended, called again, which
+    /// restarts work that was lost.
     pub(super) async fn settle(&self, operation: Operation) -> Answer {
         let until = Instant::now() + self.options.settle_timeout;
         let mut errors = 0;
-        loop {
-            let pause = match self.call(operation).await {
+        while Instant::now() < until {
+            match self.call(operation).await {
                 Answer::Processing(pause) => {
-                    if let Some(answer) = self.follow(operation, pause, until).await {
+                    sleep(pause.unwrap_or_default().clamp(PAUSE_MIN, PAUSE_MAX)).await;
+                    let record = self.query().await;
+                    if let Some(answer) = record.ok().and_then(|it| settled(operation, &it)) {
                         return answer;
                     }
-                    PAUSE_MIN
                 }
+                // Only repeated: that Query knows better doesn't excuse it.
                 Answer::Error(status) => {
                     errors += 1;
                     if errors == ERRORS_MAX {
                         return Answer::Error(status);
                     }
-                    PAUSE_MIN * (1 << errors)
+                    sleep(PAUSE_MIN * (1 << errors)).await;
                 }
                 definite @ (Answer::Success(_) | Answer::Failed(_)) => return definite,
-            };
-            if Instant::now() + pause >= until {
-                return Answer::Processing(None);
             }
-            sleep(pause).await;
         }
-    }
-
-    /// Asks Query how a call that was answered PROCESSING goes on. None: call again.
-    async fn follow(
-        &self,
-        operation: Operation,
-        mut pause: Option<Duration>,
-        until: Instant,
-    ) -> Option<Answer> {
-        loop {
-            let wait = pause.unwrap_or(PAUSE_MIN).clamp(PAUSE_MIN, PAUSE_MAX);
-            if Instant::now() + wait >= until {
-                return Some(Answer::Processing(None));
-            }
-            sleep(wait).await;
-            let record = self.query().await.ok()?;
-            if let Some(answer) = settled(operation, &record) {
-                return Some(answer);
-            }
-            if record.state() == RecordState::Unknown {
-                return None;
-            }
-            pause = record.retry_after.and_then(|delay| delay.try_into().ok());
-        }
+        Answer::Processing(None)
     }
 
     /// Sends a call and gives up on its reply after a while, as when a connection is lost.

@@ -147,10 +147,10 @@ impl Bench {
     async fn release(&self) {
         let used = std::mem::take(&mut *self.used.lock().expect("nobody panics while holding it"));
         for branch in used {
-            let state = branch.query().await.map(|record| record.state());
+            // Above every epoch that a check uses.
+            let last = branch.with(|context| context.epoch = 1_000);
+            let state = last.query().await.map(|record| record.state());
             if matches!(state, Ok(RecordState::Trying | RecordState::Tried)) {
-                // Above every epoch that a check uses.
-                let last = branch.with(|context| context.epoch = 1_000);
                 let _ = last.settle(Operation::Cancel).await;
             }
         }

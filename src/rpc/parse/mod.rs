@@ -433,8 +433,7 @@ fn operation(faults: &mut Faults, given: i32) -> Option<Operation> {
 
 /// 32 hexadecimal digits. The token is a secret, so it is not repeated in the answer.
 fn token(faults: &mut Faults, text: &str) -> Option<u128> {
-    let is_hex = text.len() == 32 && text.bytes().all(|it| it.is_ascii_hexdigit());
-    let token = u128::from_str_radix(text, 16).ok().filter(|_| is_hex);
+    let token = crate::participants::report_token::parse(text);
     if token.is_none() {
         let why = "it is not the 32 hexadecimal digits that came as BranchContext.report_token";
         faults.invalid("report_token", why);

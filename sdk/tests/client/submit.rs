@@ -1,26 +1,23 @@
-//! What the client may say, and when: against a coordinator that answers by a script.
-#![cfg(feature = "client")]
-
-mod support;
+//! Submitting: what is certain, and what is PROCESSING.
 
 use std::{
     collections::HashMap,
     time::{Duration, SystemTime},
 };
 
-use support::{Script, Step, coordinator, refusal, refusal_for_now};
 use tercet_sdk::{
-    client::{
-        Branch, Change, Client, Error, Failure, Methods, Operation, Outcome, Payload, Report,
-        Submit, Tried,
-    },
-    proto::{
-        participant::v1::Outcome as OutcomeCode,
-        v1::{watch_transaction_response::Item, *},
-    },
+    client::{Branch, Client, Error, Failure, Methods, Outcome, Payload, Submit},
+    proto::{participant::v1::Outcome as OutcomeCode, v1::*},
 };
 use tokio::time::Instant;
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{
+    confirmed,
+    coordinator::{Step, coordinator, refusal, refusal_for_now},
+    processing, transaction,
+};
 
 const PROOF: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -29,20 +26,6 @@ fn order() -> Submit {
         .transaction_type("place-order")
         .wait(Duration::from_secs(5))
         .branch_json("inventory", "reserve", "{}")
-}
-
-fn transaction(state: TransactionState, outcome: OutcomeCode) -> Transaction {
-    Transaction {
-        transaction_id: "order-7".into(),
-        state: state.into(),
-        outcome: outcome.into(),
-        revision: 3,
-        ..Transaction::default()
-    }
-}
-
-fn confirmed() -> Transaction {
-    transaction(TransactionState::Confirmed, OutcomeCode::Success)
 }
 
 fn submitted(transaction: Transaction) -> Step<SubmitTransactionResponse> {
@@ -61,13 +44,6 @@ async fn submit(
     let outcome = client.submit(&order()).await;
     assert_eq!(script.submit.asked().len(), count, "attempts");
     outcome
-}
-
-fn processing(outcome: Outcome) -> tercet_sdk::client::Processing {
-    match outcome {
-        Outcome::Processing(processing) => processing,
-        other => panic!("expected PROCESSING, got {other:?}"),
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,9 +118,8 @@ async fn an_error_that_the_coordinator_did_not_make_proves_nothing() {
         let outcome = submit(vec![Step::Refuse(Status::new(code, "by a proxy"))]).await;
         processing(outcome.unwrap());
     }
-    let mut details = tonic_types::ErrorDetails::new();
+    let mut details = ErrorDetails::new();
     details.set_error_info("FIELD_INVALID", "another.domain", HashMap::new());
-    use tonic_types::StatusExt as _;
     let foreign = Status::with_error_details(Code::InvalidArgument, "by a proxy", details);
     processing(submit(vec![Step::Refuse(foreign)]).await.unwrap());
     // A reason from the future, too.
@@ -187,8 +162,7 @@ async fn a_coordinator_that_stops_or_whose_store_fails_may_have_recorded_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_says_what_is_wrong_and_what_to_do() {
-    use tonic_types::StatusExt as _;
-    let mut details = tonic_types::ErrorDetails::new();
+    let mut details = ErrorDetails::new();
     details.set_error_info("FIELD_INVALID", "tercet", HashMap::new());
     details.add_bad_request_violation("branches[0].payload", "has 70000 bytes; at most 65536");
     let status = Status::with_error_details(Code::InvalidArgument, "1 field is wrong", details);
@@ -345,335 +319,6 @@ async fn a_branch_is_what_was_asked_for() {
         (methods.endpoint.as_str(), methods.query_method.as_str()),
         ("billing", "/b.B/Ask")
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn waiting_outlasts_an_outage_and_ends_with_the_outcome() {
-    let (script, client) = coordinator();
-    let waited = |t| {
-        Step::Reply(WaitTransactionResponse {
-            transaction: Some(t),
-        })
-    };
-    script.wait.script([
-        Step::Refuse(Status::unavailable("away")),
-        Step::Hang,
-        waited(transaction(
-            TransactionState::Trying,
-            OutcomeCode::Processing,
-        )),
-        waited(confirmed()),
-    ]);
-    let outcome = client
-        .wait("order-7", Duration::from_secs(120))
-        .await
-        .unwrap();
-    assert!(matches!(outcome, Outcome::Success(_)));
-
-    script.wait.script([Step::Hang]);
-    let outcome = client
-        .wait("order-7", Duration::from_secs(1))
-        .await
-        .unwrap();
-    assert_eq!(processing(outcome).transaction_id(), "order-7");
-
-    script.wait.script([Step::Refuse(refusal(
-        Code::NotFound,
-        "TRANSACTION_NOT_FOUND",
-    ))]);
-    let error = client
-        .wait("order-8", Duration::from_secs(1))
-        .await
-        .unwrap_err();
-    assert_eq!(error.refused().unwrap().reason, "TRANSACTION_NOT_FOUND");
-}
-
-fn snapshot(revision: i64, state: TransactionState) -> Result<WatchTransactionResponse, Status> {
-    let transaction = Transaction {
-        revision,
-        ..transaction(state, OutcomeCode::Processing)
-    };
-    Ok(WatchTransactionResponse {
-        item: Some(Item::Snapshot(transaction)),
-    })
-}
-
-fn event(
-    revision: i64,
-    branch_id: &str,
-    state: TransactionState,
-) -> Result<WatchTransactionResponse, Status> {
-    let event = TransactionEvent {
-        revision,
-        branch_id: branch_id.into(),
-        state: state.into(),
-        ..TransactionEvent::default()
-    };
-    Ok(WatchTransactionResponse {
-        item: Some(Item::Event(event)),
-    })
-}
-
-/// What a watch gives, as "s REVISION" and "e REVISION BRANCH", and what it asked for.
-async fn watched(script: &Script, client: &Client) -> (Vec<String>, Vec<i64>) {
-    let mut watch = client.watch("order-7");
-    let mut seen = Vec::new();
-    while let Some(change) = watch.next().await {
-        seen.push(match change {
-            Ok(Change::Snapshot(t)) => format!("s {}", t.revision()),
-            Ok(Change::Event(e)) => format!("e {} {}", e.revision, e.branch_id),
-            Err(error) => format!("error {}", error.refused().map_or("", |r| &r.reason)),
-        });
-    }
-    let asked = script.watch.asked();
-    (
-        seen,
-        asked.iter().map(|request| request.after_revision).collect(),
-    )
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_watch_goes_on_where_its_stream_broke_even_between_events_of_one_revision() {
-    use TransactionState::{Confirmed, Confirming, Trying};
-    let (script, client) = coordinator();
-    let broken = || Err(Status::unavailable("connection reset"));
-    script.watch.script([
-        Step::Reply(vec![snapshot(2, Trying), event(3, "b1", Trying), broken()]),
-        // A stream that ends well before the end is broken too.
-        Step::Reply(vec![
-            event(3, "b1", Trying),
-            event(3, "b2", Trying),
-            event(4, "", Confirming),
-        ]),
-        Step::Reply(vec![event(4, "", Confirming), event(5, "", Confirmed)]),
-    ]);
-    let (seen, asked) = watched(&script, &client).await;
-    assert_eq!(seen, ["s 2", "e 3 b1", "e 3 b2", "e 4 ", "e 5 "]);
-    assert_eq!(asked, [0, 2, 3]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_watch_starts_over_when_its_revision_is_gone() {
-    use TransactionState::{Confirmed, Trying};
-    let (script, client) = coordinator();
-    script.watch.script([
-        Step::Reply(vec![snapshot(2, Trying)]),
-        Step::Refuse(refusal(Code::OutOfRange, "REVISION_COMPACTED")),
-        Step::Reply(vec![snapshot(9, Confirmed)]),
-    ]);
-    let (seen, asked) = watched(&script, &client).await;
-    assert_eq!(seen, ["s 2", "s 9"]);
-    assert_eq!(asked, [0, 2, 0]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_watch_ends_with_what_stops_it() {
-    let (script, client) = coordinator();
-    script.watch.script([Step::Refuse(refusal(
-        Code::NotFound,
-        "TRANSACTION_NOT_FOUND",
-    ))]);
-    let (seen, _) = watched(&script, &client).await;
-    assert_eq!(seen, ["error TRANSACTION_NOT_FOUND"]);
-
-    let (script, client) = coordinator();
-    script
-        .watch
-        .script((0..100).map(|_| Step::Refuse(Status::unavailable("away"))));
-    let (seen, asked) = watched(&script, &client).await;
-    assert_eq!(seen, ["error "]);
-    assert_eq!(asked.len(), 10);
-}
-
-fn tried(outcome: OutcomeCode) -> Step<TryBranchResponse> {
-    Step::Reply(TryBranchResponse {
-        outcome: outcome.into(),
-        result: Some(Payload::message(&String::from("12A"))),
-        ..TryBranchResponse::default()
-    })
-}
-
-async fn begin(script: &Script, client: &Client) -> tercet_sdk::client::Interactive {
-    script.begin.script([Step::Reply(BeginTransactionResponse {
-        transaction: Some(transaction(
-            TransactionState::Trying,
-            OutcomeCode::Processing,
-        )),
-    })]);
-    client.begin("trip-7").await.unwrap()
-}
-
-fn committed() -> Step<CommitTransactionResponse> {
-    Step::Reply(CommitTransactionResponse {
-        transaction: Some(confirmed()),
-    })
-}
-
-#[tokio::test(start_paused = true)]
-async fn commit_names_every_branch_that_is_or_may_be_recorded() {
-    let (script, client) = coordinator();
-    let mut trip = begin(&script, &client).await;
-    assert!(script.begin.asked()[0].submit_expire_time.is_some());
-    trip.set_wait(Duration::from_millis(10));
-    let ask = String::from("window");
-
-    script.try_branch.script([tried(OutcomeCode::Success)]);
-    let seat: String = trip
-        .try_branch("seat", "air", "seat", &ask)
-        .await
-        .unwrap()
-        .success()
-        .unwrap();
-    assert_eq!(seat, "12A");
-
-    script.try_branch.script([tried(OutcomeCode::Processing)]);
-    let room = trip.try_branch("room", "inn", "room", &ask).await.unwrap();
-    assert_eq!(room, Tried::Processing);
-
-    script
-        .try_branch
-        .script([Step::Refuse(Status::unavailable("reset"))]);
-    let error = trip
-        .try_branch("car", "cars", "car", &ask)
-        .await
-        .unwrap_err();
-    assert!(matches!(error, Error::Indeterminate { .. }));
-
-    script.try_branch.script([Step::Refuse(refusal(
-        Code::InvalidArgument,
-        "FIELD_INVALID",
-    ))]);
-    let error = trip
-        .try_branch("bad id", "cars", "car", &ask)
-        .await
-        .unwrap_err();
-    assert!(error.refused().is_some());
-
-    // A call that its caller gives up half way may have arrived.
-    script.try_branch.script([Step::Hang]);
-    let call = tokio::time::timeout(
-        Duration::from_millis(1),
-        trip.try_branch("boat", "boats", "boat", &ask),
-    );
-    assert!(call.await.is_err());
-
-    // A branch that is recorded stays so, whatever a repetition of it meets.
-    script.try_branch.script([Step::Refuse(refusal(
-        Code::ResourceExhausted,
-        "RATE_LIMITED",
-    ))]);
-    trip.try_branch("seat", "air", "seat", &ask)
-        .await
-        .unwrap_err();
-
-    script.commit.script([committed()]);
-    assert!(matches!(trip.commit().await.unwrap(), Outcome::Success(_)));
-    assert_eq!(
-        script.commit.asked()[0].branch_ids,
-        ["boat", "car", "room", "seat"]
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_interactive_transaction_that_is_dropped_sends_nothing() {
-    let (script, client) = coordinator();
-    let mut trip = begin(&script, &client).await;
-    script.try_branch.script([tried(OutcomeCode::Success)]);
-    trip.try_branch("seat", "air", "seat", &String::new())
-        .await
-        .unwrap();
-    drop(trip);
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!(script.commit.asked().is_empty() && script.rollback.asked().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn commit_and_rollback_without_an_answer_are_processing_and_a_refusal_is_an_error() {
-    let (script, client) = coordinator();
-    let mut trip = begin(&script, &client).await;
-    trip.set_wait(Duration::from_secs(1));
-
-    script.commit.script([Step::Hang]);
-    processing(trip.commit().await.unwrap());
-    script.commit.script([Step::Refuse(refusal(
-        Code::FailedPrecondition,
-        "BRANCH_SET_MISMATCH",
-    ))]);
-    let error = trip.commit().await.unwrap_err();
-    assert!(error.to_string().contains("repeat the branches"), "{error}");
-
-    script.rollback.script([Step::Hang]);
-    processing(trip.rollback("changed my mind").await.unwrap());
-    script.rollback.script([Step::Refuse(refusal(
-        Code::FailedPrecondition,
-        "DECISION_CONFLICT",
-    ))]);
-    let error = trip.rollback("changed my mind").await.unwrap_err();
-    assert_eq!(error.refused().unwrap().reason, "DECISION_CONFLICT");
-}
-
-#[tokio::test(start_paused = true)]
-async fn lists_counts_and_histories_are_read_to_their_end() {
-    let (script, client) = coordinator();
-    script.list.script([Step::Reply(ListTransactionsResponse {
-        transactions: vec![confirmed()],
-        next_page_token: "2".into(),
-    })]);
-    let page = client.list("state = CONFIRMED", 1, None).await.unwrap();
-    assert_eq!(
-        (page.transactions.len(), page.next_page_token.as_deref()),
-        (1, Some("2"))
-    );
-
-    script.count.script([Step::Reply(CountTransactionsResponse {
-        count: 10_000,
-        exact: false,
-    })]);
-    let count = client.count("").await.unwrap();
-    assert_eq!((count.count, count.is_exact), (10_000, false));
-
-    let part = |revision, next: &str| {
-        Step::Reply(ListTransactionEventsResponse {
-            events: vec![TransactionEvent {
-                revision,
-                ..TransactionEvent::default()
-            }],
-            next_page_token: next.into(),
-        })
-    };
-    script.events.script([part(1, "more"), part(2, "")]);
-    let events = client.events("order-7").await.unwrap();
-    assert_eq!(
-        events
-            .iter()
-            .map(|event| event.revision)
-            .collect::<Vec<_>>(),
-        [1, 2]
-    );
-    assert_eq!(script.events.asked()[1].page_token, "more");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_report_is_repeated_until_it_is_taken() {
-    let (script, client) = coordinator();
-    script.report.script([
-        Step::Refuse(Status::unavailable("away")),
-        Step::Reply(ReportBranchResponse {}),
-    ]);
-    let report = Report {
-        transaction_id: "order-7".into(),
-        branch_id: "b1".into(),
-        report_token: "secret".into(),
-        operation: Operation::Try,
-        result: Err(Failure {
-            reason: "OUT_OF_STOCK".into(),
-            ..Failure::default()
-        }),
-    };
-    client.report_branch(report).await.unwrap();
-    let asked = script.report.asked();
-    assert_eq!(asked[0], asked[1]);
-    assert_eq!(asked[0].outcome(), OutcomeCode::Failed);
 }
 
 #[tokio::test]
