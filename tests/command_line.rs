@@ -368,7 +368,7 @@ async fn hangup_reads_the_participants_again_and_a_mistake_keeps_the_old_ones() 
     let write = |text: String| fs::write(&file, text).expect("it is written");
     write(String::new());
     let config = file.to_str().expect("text");
-    let mut coordinator = Coordinator::start(&sled(&directory), &["--config", config]);
+    let coordinator = Coordinator::start(&sled(&directory), &["--config", config]);
     let url = coordinator.url.clone();
     let submit = |id: &str| {
         let file = order(directory.path(), id, "inventory", "reserve");
@@ -400,7 +400,7 @@ async fn the_log_has_the_transactions_id_on_a_line_about_it() {
         "--log",
         "tercet=debug",
     ];
-    let mut coordinator = Coordinator::start(&sled(&directory), &arguments);
+    let coordinator = Coordinator::start(&sled(&directory), &arguments);
     let file = order(directory.path(), "order-1", "away", "reserve");
     run(&[
         "tx",
@@ -476,7 +476,7 @@ fn sigterm_and_sigint_end_it_with_0() {
 
 #[test]
 fn a_store_in_memory_is_loudly_warned_of() {
-    let mut coordinator = Coordinator::start("memory", &[]);
+    let coordinator = Coordinator::start("memory", &[]);
     coordinator.log_line_with("ALL ARE LOST");
 }
 

@@ -5,6 +5,8 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::Receiver,
+    time::Duration,
 };
 
 use tercet_sdk::participant::{
@@ -12,6 +14,9 @@ use tercet_sdk::participant::{
 };
 use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;
+
+/// Only a test that fails waits as long.
+const LINE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The binary under test, without the settings of whoever runs the test.
 pub fn tercet() -> Command {
@@ -47,7 +52,7 @@ pub fn run(arguments: &[&str]) -> Said {
 /// A coordinator that is listening. Killed when dropped.
 pub struct Coordinator {
     child: Child,
-    log: BufReader<std::process::ChildStderr>,
+    log: Receiver<String>,
     pub url: String,
 }
 
@@ -61,7 +66,7 @@ impl Coordinator {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
-        let log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let log = lines_of(child.stderr.take().expect("it is piped"));
         let mut ready = String::new();
         let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
         out.read_line(&mut ready).expect("a line");
@@ -81,16 +86,13 @@ impl Coordinator {
         assert!(status.success());
     }
 
-    /// Reads the log until a line has this in it, and returns that line.
-    pub fn log_line_with(&mut self, text: &str) -> String {
-        loop {
-            let mut line = String::new();
-            let count = self.log.read_line(&mut line).expect("the log is text");
-            assert_ne!(count, 0, "the log ended without {text:?}");
-            if line.contains(text) {
-                return line;
-            }
-        }
+    /// Waits for a line of the log that has this in it.
+    pub fn log_line_with(&self, text: &str) -> String {
+        let line = std::iter::from_fn(|| self.log.recv_timeout(LINE_TIMEOUT).ok());
+        let mut found = line.skip_while(|line| !line.contains(text));
+        found
+            .next()
+            .unwrap_or_else(|| panic!("no line of the log has {text:?} in it"))
     }
 
     /// Returns when it has ended by itself.
@@ -104,6 +106,19 @@ impl Drop for Coordinator {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Read as they come, so that the writer never waits.
+fn lines_of(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (lines, received) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if lines.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    received
 }
 
 /// A participant with the resources `reserve`, which always succeeds, and `refuse`, which never
