@@ -19,7 +19,8 @@ mod source;
 /// up and never sideways. `config` and `telemetry` are leaves, and `server` assembles.
 const LAYERS: [(&str, &[&str]); 9] = [
     ("proto", &[]),
-    ("config", &[]),
+    // Endpoints are parsed once, by those who know what one is.
+    ("config", &["participants::EndpointUri"]),
     ("telemetry", &["config"]),
     ("store", &["telemetry"]),
     // The origin and the times of a transaction travel with each of its calls.

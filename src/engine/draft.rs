@@ -7,7 +7,7 @@ use tercet_core::{
     ids::TransactionId,
     payload::Failure,
     step::{Call, Event},
-    transaction::{State, Transaction},
+    transaction::{Attention, State, Transaction},
 };
 
 use super::NewTransaction;
@@ -93,8 +93,12 @@ impl Draft {
                 .attentions
                 .iter()
                 .position(|it| (it.reason, it.branch) == (attention.reason, attention.branch));
+            if known.is_none() {
+                warn_of(attention, &next);
+            }
             raised_ms.push(known.map_or(stamp.now_ms, |at| record.attention_ms[at]));
         }
+        events.iter().for_each(|event| trace_of(event, &next));
         record.attention_ms = raised_ms;
         record
             .branch_times
@@ -158,6 +162,27 @@ impl Draft {
         self.dirty = false;
         Arc::new(record.clone())
     }
+}
+
+/// Who only reads the log should still learn that a person is needed.
+fn warn_of(attention: &Attention, transaction: &Transaction) {
+    tracing::warn!(
+        branch = transaction.branches[attention.branch].spec.id.as_str(),
+        reason = ?attention.reason,
+        detail = &*attention.detail,
+        "a person should look"
+    );
+}
+
+fn trace_of(event: &Event, transaction: &Transaction) {
+    tracing::debug!(
+        branch = event.branch.map(|at| transaction.branches[at].spec.id.as_str()),
+        operation = ?event.call.map(|call| call.operation),
+        attempt = event.call.map(|call| call.attempt),
+        state = ?event.state,
+        failure = event.failure.as_ref().map(|failure| &*failure.reason),
+        "a step"
+    );
 }
 
 fn history_event(event: Event, stamp: &Stamp) -> HistoryEvent {
