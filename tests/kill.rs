@@ -1,22 +1,21 @@
 //! kill -9, at any moment, of anything: the real binary on a real disk, participants with real
 //! databases, clients that never stop.
 //!
-//! Each kill finds at least [`UNFINISHED_MIN`] transactions unfinished. When all has healed, every
-//! answer that any client ever heard, the coordinator's own list and the participants' databases
-//! have to agree; `history` holds them against the protocol's invariants.
+//! A kill counts only if it found at least [`UNFINISHED_MIN`] transactions unfinished, on record. When
+//! all has healed, every answer that any client ever heard, the coordinator's own list and the
+//! participants' databases have to agree; `history` holds them against the protocol's invariants.
 //!
-//! `TERCET_KILLS=1000 cargo test --test kill -- --nocapture` runs longer. `TERCET_SEED=…` draws the
-//! same transactions and the same kills again; what the processes are doing at that moment differs.
+//! `TERCET_KILLS=1000 cargo test --test kill -- --nocapture` runs longer. With `TERCET_SEED=…` the same
+//! lots are drawn again, for the kills and by each client; how far everybody is at that moment differs.
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     path::Path,
     time::{Duration, Instant},
 };
 
 use fastrand::Rng;
-use tercet_core::outcome::Outcome;
 use tercet_sdk::client::Client;
 use tokio::time::timeout;
 
@@ -44,7 +43,7 @@ const KILLS_DEFAULT: u32 = 30;
 /// Transactions that no kill may find less of.
 const UNFINISHED_MIN: usize = 10;
 /// Answers that clients hear between one restart and the next kill, at most.
-const ANSWERS_BETWEEN_MAX: usize = 120;
+const ANSWERS_BETWEEN_MAX: usize = 80;
 /// Answers that clients hear while a participant is away, at most, and how long that may take.
 const ANSWERS_AWAY_MAX: usize = 20;
 const AWAY_MAX: Duration = Duration::from_secs(1);
@@ -56,11 +55,20 @@ const TIME_FOR_EACH_KILL: Duration = Duration::from_secs(10);
 async fn nothing_accepted_is_lost_or_done_twice_whoever_is_killed() {
     let kills = setting("TERCET_KILLS").map_or(KILLS_DEFAULT, |it| it.try_into().unwrap());
     let seed = setting("TERCET_SEED").unwrap_or_else(|| fastrand::u64(..));
-    println!("TERCET_SEED={seed} TERCET_KILLS={kills}");
-    let folder = tempfile::tempdir().unwrap();
+    let mut folder = tempfile::Builder::new()
+        .prefix("tercet-kill-")
+        .tempdir()
+        .unwrap();
+    println!(
+        "TERCET_SEED={seed} TERCET_KILLS={kills} in {}",
+        folder.path().display()
+    );
+    folder.disable_cleanup(true); // a failure leaves its evidence
     let time = TIME_FIXED + TIME_FOR_EACH_KILL * kills;
     let test = run(folder.path(), kills, Rng::with_seed(seed));
     assert!(timeout(time, test).await.is_ok(), "not over after {time:?}");
+    folder.disable_cleanup(false);
+    folder.close().unwrap();
 }
 
 /// No test by itself: the test above starts it, in processes of their own.
@@ -78,14 +86,20 @@ async fn run(folder: &Path, kills: u32, mut rng: Rng) {
     let load = Load::start(heard.clone(), client.clone(), &mut rng);
 
     let mut tally = Tally::new();
-    for number in 1..=kills {
-        let line = kill(&mut processes, &heard, &mut rng, &mut tally).await;
-        if number % 5 == 0 || number == kills {
-            println!("{number:4} of {kills}: {line}");
+    while tally.kills < kills {
+        let round = Round::draw(&mut rng);
+        let found = kill(&round, &mut processes, &heard, &client, &mut rng).await;
+        tally.found(&round, found);
+        if tally.rounds.is_multiple_of(5) {
+            let sent = heard.sent();
+            println!(
+                "{:4} of {kills} kills, {sent} sent; {round} found {found}",
+                tally.kills
+            );
         }
     }
     load.stop().await;
-    println!("healed after {:?}", tally.started.elapsed());
+    println!("all over after {:?}", tally.started.elapsed());
 
     let ended = books::listed(&client).await;
     let count = client.count("").await.unwrap();
@@ -97,57 +111,68 @@ async fn run(folder: &Path, kills: u32, mut rng: Rng) {
     tally.report(&ended, kills);
 }
 
-/// Waits for a moment with enough unfinished work, ends somebody, and starts them again.
+/// Waits for its moment, ends somebody, and starts them again. Says what was unfinished meanwhile.
 async fn kill(
+    round: &Round,
     processes: &mut Processes,
     heard: &Heard,
+    client: &Client,
     rng: &mut Rng,
-    tally: &mut Tally,
-) -> String {
-    let (victims, manner) = draw(rng);
+) -> Unfinished {
     let answers = heard.progress().answers + rng.usize(..ANSWERS_BETWEEN_MAX);
-    let moment = heard.until("moment for a kill", |it| {
-        it.answers >= answers && it.unfinished >= UNFINISHED_MIN
-    });
-    let unfinished = moment.await.unfinished;
-    for role in &victims {
-        processes.end(*role, manner, rng).await;
+    let moment = heard.until(|it| it.answers >= answers && it.unfinished >= UNFINISHED_MIN);
+    if moment.await.is_none() {
+        panic!("the load stands still: {}", heard.describe());
     }
-    let mut line = format!(
-        "{victims:?} by {manner}, {} sent, {unfinished} unfinished",
-        heard.sent()
-    );
-    for role in victims {
-        if role == Role::Coordinator {
-            let store = processes.store();
-            let left = tokio::task::spawn_blocking(|| books::left_unfinished(store));
-            let left = left.await.unwrap();
-            line += &format!(" ({left})");
-            tally.left(left);
-        } else {
+    for role in &round.victims {
+        processes.end(*role, round.manner, rng).await;
+    }
+    let found = if round.victims.contains(&Role::Coordinator) {
+        let store = processes.store();
+        let left = tokio::task::spawn_blocking(|| books::left_unfinished(store));
+        left.await.unwrap()
+    } else {
+        books::unfinished(client).await
+    };
+    for role in &round.victims {
+        if *role != Role::Coordinator {
             let answers = heard.progress().answers + rng.usize(..ANSWERS_AWAY_MAX);
-            let _in_time =
-                timeout(AWAY_MAX, heard.until("answer", |it| it.answers >= answers)).await;
+            let _in_time = timeout(AWAY_MAX, heard.until(|it| it.answers >= answers)).await;
         }
-        processes.start_again(role).await;
+        processes.start_again(*role).await;
     }
-    line
+    found
 }
 
-fn draw(rng: &mut Rng) -> (Vec<Role>, Manner) {
-    let participant = Role::PARTICIPANTS[rng.usize(..2)];
-    let victims = match rng.u8(..20) {
-        0..12 => vec![Role::Coordinator],
-        12..16 => vec![participant],
-        16..18 => vec![Role::Coordinator, participant],
-        _ => vec![participant, Role::Coordinator],
-    };
-    let manner = match rng.u8(..20) {
-        0..14 => Manner::Kill,
-        14..17 => Manner::HangAndKill,
-        _ => Manner::Ask,
-    };
-    (victims, manner)
+/// Who is to end next, in this order, and how.
+struct Round {
+    victims: Vec<Role>,
+    manner: Manner,
+}
+
+impl Round {
+    fn draw(rng: &mut Rng) -> Self {
+        let participant = Role::PARTICIPANTS[rng.usize(..2)];
+        let victims = match rng.u8(..20) {
+            0..12 => vec![Role::Coordinator],
+            12..16 => vec![participant],
+            16..18 => vec![Role::Coordinator, participant],
+            _ => vec![participant, Role::Coordinator],
+        };
+        let manner = match rng.u8(..20) {
+            0..14 => Manner::Kill,
+            14..17 => Manner::HangAndKill,
+            _ => Manner::Ask,
+        };
+        Self { victims, manner }
+    }
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let victims: Vec<_> = self.victims.iter().map(|role| role.name()).collect();
+        write!(f, "{} of {}", self.manner, victims.join(" and "))
+    }
 }
 
 async fn judge(processes: &Processes, heard: &Heard, ended: &[Ended]) {
@@ -180,56 +205,60 @@ async fn judge(processes: &Processes, heard: &Heard, ended: &[Ended]) {
 /// What the kills have met.
 struct Tally {
     started: Instant,
-    restarts: usize,
-    left: Unfinished,
-    left_min: usize,
+    rounds: usize,
+    kills: u32,
+    /// By how the round went: how often, and what it found.
+    found: BTreeMap<String, (usize, Unfinished)>,
 }
 
 impl Tally {
     fn new() -> Self {
         Self {
             started: Instant::now(),
-            restarts: 0,
-            left: Unfinished::default(),
-            left_min: usize::MAX,
+            rounds: 0,
+            kills: 0,
+            found: BTreeMap::new(),
         }
     }
 
-    fn left(&mut self, left: Unfinished) {
-        self.restarts += 1;
-        self.left_min = self.left_min.min(left.sum());
-        self.left += left;
+    fn found(&mut self, round: &Round, found: Unfinished) {
+        self.rounds += 1;
+        if round.manner != Manner::Ask && found.sum() >= UNFINISHED_MIN {
+            self.kills += 1;
+        }
+        let (times, sum) = self.found.entry(round.to_string()).or_default();
+        *times += 1;
+        *sum += found;
     }
 
     fn report(&self, ended: &[Ended], kills: u32) {
-        let Self {
-            started,
-            restarts,
-            left,
-            left_min,
-        } = self;
+        let mut sum = Unfinished::default();
+        for (round, (times, found)) in &self.found {
+            println!("{times:4} × {round} found {found}");
+            sum += *found;
+        }
         let mut outcomes = BTreeMap::new();
         for it in ended {
-            let name = match it.seen.outcome {
-                Outcome::Success => "SUCCESS",
-                Outcome::Failed => "FAILED",
-                Outcome::Processing => "PROCESSING",
-            };
-            *outcomes.entry(name).or_insert(0) += 1;
+            *outcomes
+                .entry(format!("{:?}", it.seen.outcome))
+                .or_insert(0) += 1;
         }
         println!(
-            "{kills} kills in {:?}: {} transactions, {outcomes:?}",
-            started.elapsed(),
-            ended.len()
+            "{} kills in {:?}, {} rounds found {sum}; {} transactions: {outcomes:?}",
+            self.kills,
+            self.started.elapsed(),
+            self.rounds,
+            ended.len(),
         );
-        println!(
-            "{restarts} restarts of the coordinator found unfinished: {left}; {left_min} at least"
+        let stopped = ended.iter().filter(|it| !it.seen.state.is_terminal());
+        assert_eq!(
+            stopped.count(),
+            0,
+            "nobody here refuses a Confirm or a Cancel"
         );
         if kills >= KILLS_DEFAULT {
-            assert!(
-                left.trying > 0 && left.confirming > 0 && left.canceling > 0,
-                "the kills met only {left}"
-            );
+            let all_met = sum.trying > 0 && sum.confirming > 0 && sum.canceling > 0;
+            assert!(all_met, "the kills met only {sum}");
         }
     }
 }

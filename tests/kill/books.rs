@@ -98,6 +98,19 @@ impl fmt::Display for Unfinished {
     }
 }
 
+/// What the coordinator says is unfinished now.
+pub async fn unfinished(client: &Client) -> Unfinished {
+    let count = async |state: &str| {
+        let count = client.count(&format!("state = {state}")).await.unwrap();
+        usize::try_from(count.count).unwrap()
+    };
+    Unfinished {
+        trying: count("TRYING").await,
+        confirming: count("CONFIRMING").await,
+        canceling: count("CANCELING").await,
+    }
+}
+
 /// What a dead coordinator has left in its store. Reads a copy: opening it counts as a start.
 pub fn left_unfinished(store: PathBuf) -> Unfinished {
     let copy = tempfile::tempdir().unwrap();

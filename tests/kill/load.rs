@@ -21,7 +21,7 @@ use super::{
 };
 
 const SENDERS: usize = 24;
-const ASKERS: usize = 8;
+const ASKERS: usize = 16;
 /// Past so many, senders wait: the askers must keep up.
 const UNFINISHED_MAX: usize = 80;
 /// How long one question is asked.
@@ -69,14 +69,17 @@ impl Load {
         load
     }
 
-    /// Sends nothing new, and returns when everything that was sent is known to have ended.
+    /// Sends nothing new, and returns when everything that was sent is known to have ended, or
+    /// should have been long ago.
     pub async fn stop(mut self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         while let Some(sender) = self.senders.join_next().await {
             sender.expect("a sender never panics");
         }
         let heard = &self.shared.heard;
-        heard.until("end of all", |it| it.unfinished == 0).await;
+        if heard.until(|it| it.unfinished == 0).await.is_none() {
+            println!("not over: {}", heard.describe());
+        }
     }
 }
 
@@ -84,7 +87,7 @@ impl Shared {
     async fn send(self: Arc<Self>, mut rng: Rng) {
         let room = |it: &Progress| it.unfinished < UNFINISHED_MAX;
         while !self.stopping.load(Ordering::Relaxed) {
-            self.heard.until("room for more", room).await;
+            self.heard.until(room).await;
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let plan = Arc::new(Plan::draw(format!("t{number}"), &mut rng));
             self.heard.intend(&plan);
