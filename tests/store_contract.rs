@@ -5,10 +5,11 @@ mod support;
 use std::sync::Arc;
 
 use support::{
+    queries::{conflict, finish, names, paged, read, refusal},
     records::{CREATE_MS, commit, confirmed, due_at, fresh, fresh_with, id, refused, tried},
     subject::Subject,
 };
-use tercet::store::{Cursor, Listing, Record, Store, StoreError};
+use tercet::store::{Listing, Record, StoreError};
 
 #[tokio::test]
 async fn what_is_acknowledged_is_read_and_outlives_the_process() {
@@ -466,52 +467,5 @@ async fn after_the_first_error_every_call_is_broken() {
         );
         assert_eq!(store.outlived(0, 9).expect_err("broken"), broken);
         assert_eq!(store.counters().commits, 1);
-    }
-}
-
-async fn finish(store: &dyn Store, name: &str, keep_until_ms: i64) {
-    let first = fresh(store, name);
-    commit(store, &first).await;
-    let second = tried(&first);
-    commit(store, &second).await;
-    commit(store, &confirmed(&second, keep_until_ms)).await;
-}
-
-fn read(store: &dyn Store, name: &str) -> Option<Record> {
-    let record = store.read(&id(name)).expect("it is read");
-    record.map(|it| (*it).clone())
-}
-
-fn names(store: &dyn Store, listing: &Listing) -> Vec<String> {
-    let found = store.list(listing, None, 10_000).expect("they are read");
-    found
-        .iter()
-        .map(|(_, it)| it.id.as_str().to_owned())
-        .collect()
-}
-
-fn paged(store: &dyn Store, listing: &Listing, page: usize) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut before: Option<Cursor> = None;
-    loop {
-        let found = store.list(listing, before, page).expect("they are read");
-        assert!(found.len() <= page);
-        let Some((last, _)) = found.last() else {
-            return names;
-        };
-        before = Some(*last);
-        names.extend(found.iter().map(|(_, it)| it.id.as_str().to_owned()));
-    }
-}
-
-async fn refusal(store: &dyn Store, record: &Record) -> StoreError {
-    let result = store.commit(Arc::new(record.clone())).await;
-    result.expect_err("it is refused")
-}
-
-fn conflict(name: &str, found: u64) -> StoreError {
-    StoreError::Conflict {
-        id: id(name),
-        found,
     }
 }

@@ -35,7 +35,19 @@ const LAYERS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("engine", &["store", "participants", "config", "telemetry"]),
-    ("rpc", &["proto", "engine", "store", "config", "telemetry"]),
+    // An error of the engine may hold a participant's, and a participant's report its token.
+    (
+        "rpc",
+        &[
+            "proto",
+            "engine",
+            "store",
+            "participants::TargetError",
+            "participants::report_token",
+            "config",
+            "telemetry",
+        ],
+    ),
     (
         "server",
         &[

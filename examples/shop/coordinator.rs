@@ -16,7 +16,7 @@ pub async fn serve(flags: &[&str]) -> anyhow::Result<()> {
         bail!("coordinator ADDRESS FOLDER NAME=URL …");
     };
     let participants = participants.iter().map(|it| FlagValue {
-        key: "participants".into(),
+        key: "participant".into(),
         value: (*it).into(),
         flag: "--participant".into(),
     });

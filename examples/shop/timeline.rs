@@ -23,13 +23,19 @@ pub fn follow(client: Client, id: String) -> watch::Receiver<TransactionState> {
             while let Some(Ok(change)) = changes.next().await {
                 let now = match &change {
                     Change::Snapshot(transaction) => {
-                        if let Ok(events) = client.events(&id).await {
-                            seen = print_new(&events, seen, start);
+                        let events = client.events(&id).await.unwrap_or_default();
+                        let last = events.last().map_or(seen, |it| it.revision);
+                        for event in events.iter().filter(|it| it.revision > seen) {
+                            print(event, start);
                         }
+                        seen = last.max(seen);
                         transaction.state()
                     }
                     Change::Event(event) => {
-                        seen = print_new(std::slice::from_ref(event), seen, start);
+                        if event.revision >= seen {
+                            print(event, start);
+                            seen = event.revision;
+                        }
                         event.state()
                     }
                 };
@@ -46,19 +52,12 @@ fn is_terminal(state: TransactionState) -> bool {
     matches!(state, Canceled | Confirmed | Mixed)
 }
 
-/// Prints the events of revisions not seen yet, and says which was the last.
-fn print_new(events: &[TransactionEvent], seen: i64, start: Instant) -> i64 {
-    for event in events
-        .iter()
-        .filter(|it| it.revision > seen || it.revision == 0)
-    {
-        println!(
-            "   {:>7.3}s  {}",
-            start.elapsed().as_secs_f64(),
-            describe(event)
-        );
-    }
-    events.iter().map(|it| it.revision).fold(seen, i64::max)
+fn print(event: &TransactionEvent, start: Instant) {
+    println!(
+        "   {:>7.3}s  {}",
+        start.elapsed().as_secs_f64(),
+        describe(event)
+    );
 }
 
 fn describe(event: &TransactionEvent) -> String {

@@ -157,3 +157,6 @@ impl Form {
         self.0.extend_from_slice(value);
     }
 }
+
+#[cfg(test)]
+mod tests;

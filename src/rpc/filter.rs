@@ -284,3 +284,6 @@ impl From<SyntaxError> for Faults {
         Faults::one(ErrorReason::FilterInvalid, "filter", error)
     }
 }
+
+#[cfg(test)]
+mod tests;

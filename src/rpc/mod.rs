@@ -25,6 +25,8 @@ mod list;
 mod page;
 mod parse;
 mod render;
+#[cfg(test)]
+mod samples;
 mod status;
 mod watch;
 

@@ -332,3 +332,6 @@ fn duration(ms: u64) -> prost_types::Duration {
         nanos: i32::try_from(duration.subsec_nanos()).expect("less than 10^9 fits 31 bits"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -178,3 +178,239 @@ fn answer(code: Code, reason: ErrorReason, message: String, mut details: ErrorDe
     details.set_error_info(name(reason), DOMAIN, HashMap::new());
     Status::with_error_details(code, cut(&message, TEXT_CHARS_MAX), details)
 }
+
+#[cfg(test)]
+mod tests {
+    use tercet_core::ids::BranchId;
+
+    use super::*;
+
+    fn id() -> TransactionId {
+        TransactionId::parse("order-7").expect("a good id")
+    }
+
+    fn refused(refusal: Refusal) -> EngineError {
+        EngineError::Refused { id: id(), refusal }
+    }
+
+    /// Code, reason, and which details there are.
+    fn told(error: impl Into<Status>) -> (Code, String, &'static str) {
+        let status = error.into();
+        let details = status.get_error_details();
+        let info = details.error_info().expect("every error has a reason");
+        assert_eq!(info.domain, "tercet");
+        let found = [
+            (details.bad_request().is_some(), "BadRequest"),
+            (details.resource_info().is_some(), "ResourceInfo"),
+            (
+                details.precondition_failure().is_some(),
+                "PreconditionFailure",
+            ),
+            (details.quota_failure().is_some(), "QuotaFailure"),
+            (details.retry_info().is_some(), "RetryInfo"),
+        ];
+        let found = found.iter().find(|(is_there, _)| *is_there);
+        (
+            status.code(),
+            info.reason.clone(),
+            found.map_or("", |(_, name)| name),
+        )
+    }
+
+    #[test]
+    fn each_error_has_its_code_its_reason_and_its_details() {
+        let branch = || BranchId::parse("b1").expect("a good id");
+        let target = |error| EngineError::Target {
+            branch: branch(),
+            error,
+        };
+        let corrupt = StoreError::Corrupt {
+            id: id(),
+            reason: "bad checksum".into(),
+        };
+        let conflict = StoreError::Conflict { id: id(), found: 3 };
+        let mismatch = Refusal::BranchSetMismatch {
+            named: "a".into(),
+            recorded: "b".into(),
+        };
+        let table = [
+            (
+                EngineError::NotFound(id()),
+                Code::NotFound,
+                "TRANSACTION_NOT_FOUND",
+                "ResourceInfo",
+            ),
+            (
+                EngineError::IdReused(id()),
+                Code::AlreadyExists,
+                "TRANSACTION_ID_REUSED",
+                "ResourceInfo",
+            ),
+            (
+                EngineError::SubmitExpired {
+                    id: id(),
+                    late_ms: 7,
+                },
+                Code::FailedPrecondition,
+                "TRANSACTION_EXPIRED",
+                "PreconditionFailure",
+            ),
+            (
+                refused(mismatch),
+                Code::FailedPrecondition,
+                "BRANCH_SET_MISMATCH",
+                "PreconditionFailure",
+            ),
+            (
+                refused(Refusal::BranchIdReused(branch())),
+                Code::AlreadyExists,
+                "BRANCH_ID_REUSED",
+                "ResourceInfo",
+            ),
+            (
+                refused(Refusal::BranchNotFound(branch())),
+                Code::NotFound,
+                "BRANCH_NOT_FOUND",
+                "ResourceInfo",
+            ),
+            (
+                refused(Refusal::DecisionConflict),
+                Code::FailedPrecondition,
+                "DECISION_CONFLICT",
+                "PreconditionFailure",
+            ),
+            (
+                refused(Refusal::StateInvalid("no")),
+                Code::FailedPrecondition,
+                "STATE_INVALID",
+                "PreconditionFailure",
+            ),
+            (
+                target(TargetError::NotFound {
+                    name: "x".into(),
+                    known: "y".into(),
+                }),
+                Code::NotFound,
+                "PARTICIPANT_NOT_FOUND",
+                "ResourceInfo",
+            ),
+            (
+                target(TargetError::NotAllowed {
+                    endpoint: "x".into(),
+                }),
+                Code::PermissionDenied,
+                "TARGET_NOT_ALLOWED",
+                "",
+            ),
+            (
+                EngineError::ReportToken(id()),
+                Code::PermissionDenied,
+                "REPORT_TOKEN_INVALID",
+                "",
+            ),
+            (
+                EngineError::InflightLimit {
+                    limit: 9,
+                    retry_after: RETRY_AFTER,
+                },
+                Code::ResourceExhausted,
+                "INFLIGHT_LIMIT",
+                "QuotaFailure",
+            ),
+            (
+                EngineError::WaitEnded(id()),
+                Code::DeadlineExceeded,
+                "WAIT_ENDED",
+                "",
+            ),
+            (
+                EngineError::ShuttingDown,
+                Code::Unavailable,
+                "SHUTTING_DOWN",
+                "RetryInfo",
+            ),
+            (
+                StoreError::Broken("EIO".into()).into(),
+                Code::Unavailable,
+                "STORE_UNAVAILABLE",
+                "RetryInfo",
+            ),
+            (
+                conflict.into(),
+                Code::Unavailable,
+                "STORE_UNAVAILABLE",
+                "RetryInfo",
+            ),
+            (corrupt.into(), Code::DataLoss, "STORE_CORRUPT", ""),
+        ];
+        for (error, code, reason, details) in table {
+            assert_eq!(told(error), (code, reason.to_owned(), details));
+        }
+        let compacted = compacted(&id(), 3, 9);
+        assert_eq!(
+            told(compacted),
+            (Code::OutOfRange, "REVISION_COMPACTED".into(), "")
+        );
+    }
+
+    #[test]
+    fn all_bad_fields_are_in_the_details_and_the_first_in_the_message() {
+        let mut faults = Faults::one(ErrorReason::LimitExceeded, "branches", "65; at most 64");
+        faults.invalid("options.timeout", "0 s");
+        let status = Status::from(faults);
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(
+            status
+                .message()
+                .starts_with("branches: 65; at most 64 (and 1 more")
+        );
+        let violations = status
+            .get_details_bad_request()
+            .expect("details")
+            .field_violations;
+        let violations: Vec<_> = violations
+            .iter()
+            .map(|it| (&*it.field, &*it.reason))
+            .collect();
+        assert_eq!(
+            violations,
+            [
+                ("branches", "LIMIT_EXCEEDED"),
+                ("options.timeout", "FIELD_INVALID")
+            ]
+        );
+    }
+
+    /// hyper's clients, like most, take 16 KiB of headers in all.
+    #[test]
+    fn no_answer_is_longer_than_clients_take() {
+        let long = || "é".repeat(20_000);
+        let mismatch = Refusal::BranchSetMismatch {
+            named: long(),
+            recorded: long(),
+        };
+        let name = long().as_str().into();
+        let error = TargetError::NotFound {
+            name,
+            known: long(),
+        };
+        let branch = BranchId::parse("b1").expect("a good id");
+        let mut faults = Faults::default();
+        for _ in 0..100 {
+            faults.invalid(long(), long());
+        }
+        for status in [
+            Status::from(refused(mismatch)),
+            EngineError::Target { branch, error }.into(),
+            faults.into(),
+        ] {
+            let answer = status.into_http::<()>();
+            let bytes: usize = answer
+                .headers()
+                .iter()
+                .map(|(k, v)| k.as_str().len() + v.len())
+                .sum();
+            assert!(bytes < 15_000, "{bytes}");
+        }
+    }
+}

@@ -47,10 +47,11 @@ pub trait Store: Send + Sync + 'static {
     fn identity(&self) -> &Identity;
 
     /// Makes a record durable. The write is in the queue when this returns; the future says how it
-    /// went.
+    /// went: `Conflict`, `Corrupt` when what is stored can't be read, or `Broken`.
     fn commit(&self, record: Arc<Record>) -> BoxFuture<'static, Result<Receipt, StoreError>>;
 
-    /// Removes a finished record for good, if it still has this revision.
+    /// Removes a finished record for good, if it still has this revision; else `Conflict`, and nothing
+    /// has changed. Its id is new again afterwards.
     fn purge(
         &self,
         id: &TransactionId,

@@ -15,8 +15,8 @@ pub(crate) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
 /// One store, opened.
 pub(crate) enum Subject {
-    Memory(MemoryStore),
-    Sled(SledStore, TempDir),
+    Memory(Box<MemoryStore>),
+    Sled(Box<SledStore>, TempDir),
 }
 
 impl Subject {
@@ -24,15 +24,15 @@ impl Subject {
         let dir = TempDir::new().expect("a temporary directory");
         let store = SledStore::open(dir.path()).expect("an empty directory is opened");
         [
-            Subject::Memory(MemoryStore::default()),
-            Subject::Sled(store, dir),
+            Subject::Memory(Box::default()),
+            Subject::Sled(Box::new(store), dir),
         ]
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
         match self {
-            Subject::Memory(store) => store,
-            Subject::Sled(store, _) => store,
+            Subject::Memory(store) => &**store,
+            Subject::Sled(store, _) => &**store,
         }
     }
 
@@ -47,7 +47,7 @@ impl Subject {
             Subject::Memory(store) => {
                 let store = store.crash();
                 assert!(store.corrupt(id));
-                Subject::Memory(store)
+                Subject::Memory(Box::new(store))
             }
             sled @ Subject::Sled(..) => sled.restart_after(|dir| corrupt(dir, id)),
         }
@@ -55,12 +55,12 @@ impl Subject {
 
     fn restart_after(self, meddle: impl FnOnce(&Path)) -> Subject {
         match self {
-            Subject::Memory(store) => Subject::Memory(store.crash()),
+            Subject::Memory(store) => Subject::Memory(Box::new(store.crash())),
             Subject::Sled(store, dir) => {
                 drop(store);
                 meddle(dir.path());
                 let store = SledStore::open(dir.path()).expect("what was closed is opened again");
-                Subject::Sled(store, dir)
+                Subject::Sled(Box::new(store), dir)
             }
         }
     }

@@ -28,25 +28,6 @@ fn submitted_three_state() {
     explore(SUBMITTED);
 }
 
-fn explore(scenario: Scenario) {
-    let started = std::time::Instant::now();
-    let checker = scenario.checker().threads(2).spawn_bfs().join();
-    println!(
-        "{}: {} states, {} steps, depth {}, {:.1} s",
-        scenario.name,
-        checker.unique_state_count(),
-        checker.state_count(),
-        checker.max_depth(),
-        started.elapsed().as_secs_f32()
-    );
-    checker.assert_properties();
-    let ends = search::every_state_reaches_an_end(&scenario);
-    println!(
-        "{}: an end stays reachable from all {ends} states",
-        scenario.name
-    );
-}
-
 #[test]
 fn submitted_two_state() {
     explore(Scenario {
@@ -59,7 +40,18 @@ fn submitted_two_state() {
 #[test]
 fn submitted_with_remote_work() {
     explore(Scenario {
-        name: "submitted, one participant works outside its database",
+        name: "submitted, accepted, remote work",
+        mode: Accepted,
+        remote: [false, true],
+        ..SUBMITTED
+    });
+}
+
+#[test]
+fn submitted_two_state_with_remote_work() {
+    explore(Scenario {
+        name: "submitted, two-state, remote work",
+        mode: TwoState,
         remote: [false, true],
         ..SUBMITTED
     });
@@ -75,9 +67,19 @@ fn interactive_three_state() {
 }
 
 #[test]
-fn interactive_accepted_with_remote_work() {
+fn interactive_two_state() {
     explore(Scenario {
-        name: "interactive, accepted, remote",
+        name: "interactive, two-state",
+        mode: TwoState,
+        interactive: true,
+        ..SUBMITTED
+    });
+}
+
+#[test]
+fn interactive_with_remote_work() {
+    explore(Scenario {
+        name: "interactive, accepted, remote work",
         mode: Accepted,
         interactive: true,
         remote: [false, true],
@@ -86,10 +88,40 @@ fn interactive_accepted_with_remote_work() {
 }
 
 #[test]
-fn an_operator_pauses_resumes_and_resolves() {
+fn submitted_under_an_operator() {
     explore(Scenario {
-        name: "submitted, three-state, operator",
+        name: "submitted, two-state, operator",
+        mode: TwoState,
         operator: true,
         ..SUBMITTED
     });
+}
+
+#[test]
+fn interactive_under_an_operator() {
+    explore(Scenario {
+        name: "interactive, three-state, operator",
+        interactive: true,
+        operator: true,
+        ..SUBMITTED
+    });
+}
+
+fn explore(scenario: Scenario) {
+    let started = std::time::Instant::now();
+    let checker = scenario.checker().spawn_bfs().join();
+    println!(
+        "{}: {} states, {} steps, depth {}, {:.1} s",
+        scenario.name,
+        checker.unique_state_count(),
+        checker.state_count(),
+        checker.max_depth(),
+        started.elapsed().as_secs_f32()
+    );
+    checker.assert_properties();
+    let states = search::every_state_reaches_an_end(&scenario);
+    println!(
+        "{}: an end stays reachable from all {states}",
+        scenario.name
+    );
 }

@@ -1,13 +1,10 @@
-//! What must always hold, and what must sometimes be seen so that nothing holds for want of
-//! visits.
+//! What must always hold, and which states must sometimes be seen so that nothing holds for want
+//! of visits. Which actions must have had their effect stands in `scenario`.
 
 use stateright::Property;
 use tercet_core::{
     fence::State as Row,
-    operation::{
-        Operation::{Cancel, Confirm, Try},
-        RecordState,
-    },
+    operation::Operation::{Cancel, Confirm, Try},
     outcome::{Decision, Outcome},
     transaction::{AttentionReason, BranchState, Next, Resolution, State},
 };
@@ -128,51 +125,12 @@ fn sometimes() -> Vec<Property<Scenario>> {
         P::sometimes("a participant's clock passed the deadline", |_, w| {
             any(w, |it| it.late) && durably(w, State::Trying)
         }),
-        P::sometimes("TRYING asked: UNKNOWN", |_, w| {
-            w.will_learn(Try, RecordState::Unknown)
-        }),
-        P::sometimes("TRYING asked: TRIED", |_, w| {
-            w.will_learn(Try, RecordState::Tried)
-        }),
-        P::sometimes("CONFIRMING asked: TRIED", |_, w| {
-            w.will_learn(Confirm, RecordState::Tried)
-        }),
-        P::sometimes("CONFIRMING asked: CONFIRMED", |_, w| {
-            w.will_learn(Confirm, RecordState::Confirmed)
-        }),
-        P::sometimes("CANCELING asked: UNKNOWN", |_, w| {
-            w.will_learn(Cancel, RecordState::Unknown)
-        }),
-        P::sometimes("CANCELING asked: TRIED", |_, w| {
-            w.will_learn(Cancel, RecordState::Tried)
-        }),
-        P::sometimes("CANCELING asked: CANCELED", |_, w| {
-            w.will_learn(Cancel, RecordState::Canceled)
-        }),
     ]
 }
 
 fn sometimes_remote() -> Vec<Property<Scenario>> {
     type P = Property<Scenario>;
     vec![
-        P::sometimes("TRYING asked: TRYING", |_, w| {
-            w.will_learn(Try, RecordState::Trying)
-        }),
-        P::sometimes("TRYING asked: TRY_FAILED", |_, w| {
-            w.will_learn(Try, RecordState::TryFailed)
-        }),
-        P::sometimes("CONFIRMING asked: CONFIRMING", |_, w| {
-            w.will_learn(Confirm, RecordState::Confirming)
-        }),
-        P::sometimes("CANCELING asked: TRYING", |_, w| {
-            w.will_learn(Cancel, RecordState::Trying)
-        }),
-        P::sometimes("CANCELING asked: TRY_FAILED", |_, w| {
-            w.will_learn(Cancel, RecordState::TryFailed)
-        }),
-        P::sometimes("CANCELING asked: CANCELING", |_, w| {
-            w.will_learn(Cancel, RecordState::Canceling)
-        }),
         P::sometimes("a job is lost in a crash", |_, w| {
             any(w, |it| {
                 it.state() == Some(Row::Trying) && it.jobs == [false; 3]

@@ -129,9 +129,10 @@ impl Scenario {
             }
             for operation in OPERATIONS {
                 heard(world, branch, operation, actions);
+                let stale = it.state.owes() != Some(operation);
+                let asked = world.wires[branch].asked;
                 for state in RECORD_STATES {
-                    let stale = it.state.owes() != Some(operation);
-                    if stale || world.participants[branch].has_said(state) {
+                    if stale || asked && world.participants[branch].has_said(state) {
                         actions.push(Action::Learns(branch, operation, state));
                     }
                 }
@@ -184,6 +185,54 @@ impl Scenario {
         }
     }
 
+    /// Each of these must change something somewhere.
+    pub(crate) fn expected_actions(&self) -> Vec<Action> {
+        use Operation::{Cancel, Confirm, Try};
+        use RecordState as R;
+        let mut all = vec![
+            Action::Open,
+            Action::Forbid,
+            Action::Rollback,
+            Action::Due(Timer::Expire),
+            Action::Due(Timer::Attempt(0)),
+            Action::NotSent(0),
+            Action::Lost(0, false),
+            Action::ClockPasses(0),
+            Action::Flushes,
+            Action::Crashes,
+        ];
+        all.extend(OPERATIONS.map(|operation| Action::Arrives(0, operation, true)));
+        for reply in [Reply::Success, Reply::Failed] {
+            all.extend(OPERATIONS.map(|operation| Action::Hears(0, operation, reply)));
+        }
+        let local = [
+            (Try, R::Unknown),
+            (Try, R::Tried),
+            (Confirm, R::Tried),
+            (Confirm, R::Confirmed),
+            (Cancel, R::Unknown),
+            (Cancel, R::Tried),
+            (Cancel, R::Canceled),
+        ];
+        all.extend(local.map(|(operation, state)| Action::Learns(0, operation, state)));
+        if self.mode == ReplyMode::TwoState {
+            all.extend(TWO_STATE_TIMERS.map(Action::Due));
+        }
+        if self.interactive {
+            all.extend([Action::AddBranch(1), Action::Commit(0b11)]);
+        }
+        if self.operator {
+            all.extend([Action::Pause, Action::Resume]);
+            for resolution in [Resolution::Done, Resolution::Abandoned] {
+                all.push(Action::Resolve(1, resolution, true));
+            }
+        }
+        if self.remote[1] {
+            all.extend(expected_of_remote(1));
+        }
+        all
+    }
+
     fn open(&self) -> tercet_core::step::Step {
         if self.interactive {
             Transaction::begin(self.mode, Arc::default())
@@ -191,6 +240,27 @@ impl Scenario {
             Transaction::submit(self.mode, Arc::default(), (0..BRANCHES).map(spec).collect())
         }
     }
+}
+
+fn expected_of_remote(branch: usize) -> Vec<Action> {
+    use Operation::{Cancel, Confirm, Try};
+    use RecordState as R;
+    let mut all = vec![Action::ParticipantCrashes(branch), Action::Reports(branch)];
+    for operation in OPERATIONS {
+        all.push(Action::JobEnds(branch, operation, true));
+        all.push(Action::JobEnds(branch, operation, false));
+        all.push(Action::Hears(branch, operation, Reply::Processing));
+    }
+    let remote = [
+        (Try, R::Trying),
+        (Try, R::TryFailed),
+        (Confirm, R::Confirming),
+        (Cancel, R::Trying),
+        (Cancel, R::TryFailed),
+        (Cancel, R::Canceling),
+    ];
+    all.extend(remote.map(|(operation, state)| Action::Learns(branch, operation, state)));
+    all
 }
 
 /// A commit is accepted if and only if it names exactly what is recorded, or comes too late.

@@ -1,7 +1,8 @@
-//! From every reachable state an end stays reachable.
+//! Two things about the whole graph: from every reachable state an end stays reachable, and every
+//! action had its effect somewhere.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
 };
 
@@ -12,21 +13,31 @@ use crate::{scenario::Scenario, world::World};
 /// Explores the whole graph and searches it backwards from its ends; how many states there are.
 ///
 /// # Panics
-/// With the first state from which no end can be reached any more.
+/// With the first state from which no end can be reached any more, or with the actions that never
+/// changed anything.
 pub(crate) fn every_state_reaches_an_end(scenario: &Scenario) -> usize {
     let mut graph = Graph::default();
     for world in scenario.init_states() {
         graph.visit(world);
     }
+    let mut seen = HashSet::new();
     let mut at = 0;
     while at < graph.worlds.len() {
         let world = graph.worlds[at].clone();
-        for next in scenario.next_states(&world) {
-            let next = graph.visit(next);
-            graph.came_from[next].push(at);
+        let mut actions = Vec::new();
+        scenario.actions(&world, &mut actions);
+        for action in actions {
+            if let Some(next) = scenario.next_state(&world, action) {
+                seen.insert(action);
+                let next = graph.visit(next);
+                graph.came_from[next].push(at);
+            }
         }
         at += 1;
     }
+    let mut unseen = scenario.expected_actions();
+    unseen.retain(|action| !seen.contains(action));
+    assert!(unseen.is_empty(), "never had an effect: {unseen:?}");
     let stuck = graph.without_end();
     assert!(
         stuck.is_empty(),

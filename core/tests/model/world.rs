@@ -2,15 +2,16 @@
 //! participants. Everything that may happen may happen at any time, and any number of times.
 //!
 //! - The network loses, repeats and delays without bound: a call that was sent stays, and may
-//!   arrive again or never. A reply that was ever possible may be heard at any time, an answer to a
-//!   Query may be as old as the decision before it (and older ones arrive too, to be ignored).
-//! - The coordinator crashes as often as it likes: its memory becomes what the store holds.
+//!   arrive again or never. A reply that was ever possible may be heard at any time, and an answer
+//!   to a Query may be as old as the decision before it (older ones arrive too, to be ignored).
+//! - The coordinator crashes as often as it likes: its memory becomes what the store holds, and
+//!   nobody answers the Queries of the old process any more.
+//! - A participant with work outside its database crashes as often as it likes, and loses its jobs.
 //! - Timers fire whenever they like, expiry too.
 //!
-//! Left out of the state, because the rest doesn't depend on them: how far the retry intervals have
-//! come, how often something was tried, results, reasons, the texts of attentions, and whether the
-//! next attempt begins with Query (it may at any time: calls are lost at any time). So the space is
-//! finite without a bound on anything that happens.
+//! Left out of the state, because nothing else depends on them: how far the retry intervals have
+//! come, how often something was tried beyond the second Try, results, reasons, and the texts of
+//! attentions. So the space is finite without a bound on anything that happens.
 
 use std::{
     hash::{Hash, Hasher},
@@ -67,18 +68,23 @@ pub(crate) struct World {
 #[derive(Clone, Debug)]
 pub(crate) struct Record(pub(crate) Arc<Transaction>);
 
-/// The calls on their way to one participant; what was sent stays.
+/// What was sent to one participant; what was sent stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Wire(u8);
+pub(crate) struct Wire {
+    /// One bit an operation.
+    calls: u8,
+    /// This process has sent a Query since the branch came to owe what it owes.
+    pub(crate) asked: bool,
+}
 
 impl Wire {
     pub(crate) fn carries(self, operation: Operation) -> bool {
-        self.0 & (1 << operation as u8) != 0
+        self.calls & bit(operation) != 0
     }
+}
 
-    fn take(&mut self, operation: Operation) {
-        self.0 |= 1 << operation as u8;
-    }
+fn bit(operation: Operation) -> u8 {
+    1 << operation as u8
 }
 
 impl World {
@@ -131,9 +137,7 @@ impl World {
     /// between the two is a network that loses them.
     fn perform(&mut self, step: Step) {
         let next = Record::of(step.next);
-        if self.memory.as_ref().map(|it| it.0.decision()) != Some(next.0.decision()) {
-            self.participants.iter_mut().for_each(Participant::forgets);
-        }
+        self.forget_queries(&next.0);
         if let Some(before) = self.memory.take() {
             self.judge(check::legal(&before.0, &next.0));
         } else {
@@ -153,6 +157,18 @@ impl World {
         }
     }
 
+    /// Queries of an operation that is owed no more don't count.
+    fn forget_queries(&mut self, next: &Transaction) {
+        for (at, branch) in next.branches.iter().enumerate() {
+            let before = self.transaction().and_then(|tx| tx.branches.get(at));
+            let owed = before.and_then(|it| it.state.owes());
+            if owed != branch.state.owes() {
+                self.wires[at].asked = false;
+                self.participants[at].forgets();
+            }
+        }
+    }
+
     /// What was said of a transaction is what its last durable record says: it never goes back.
     fn commit(&mut self, next: Record) {
         if let Some(before) = self.store.take() {
@@ -163,7 +179,7 @@ impl World {
                 "S8",
             );
         }
-        self.store = Some(next);
+        self.store = Some(next.as_loaded());
     }
 
     /// What the process knows reaches the store, with some other commit.
@@ -176,6 +192,9 @@ impl World {
     /// Memory is lost, connections break, and a new process loads the record.
     pub(crate) fn crashes(&mut self) {
         self.memory = self.store.clone();
+        for wire in &mut self.wires {
+            wire.asked = false;
+        }
         self.happens(Input::Recovered);
     }
 
@@ -190,8 +209,11 @@ impl World {
             durable.branches.len() > call.branch && owed == call.operation && !durable.paused
         });
         self.ensure(justified, "S7");
-        if !call.query {
-            self.wires[call.branch].take(call.operation);
+        let wire = &mut self.wires[call.branch];
+        if call.query {
+            wire.asked = true;
+        } else {
+            wire.calls |= bit(call.operation);
         }
     }
 
@@ -262,16 +284,6 @@ impl World {
         }
     }
 
-    /// An answer of this kind to a Query is on its way, and the branch still waits for it.
-    pub(crate) fn will_learn(&self, operation: Operation, state: RecordState) -> bool {
-        self.transaction().is_some_and(|tx| {
-            tx.branches
-                .iter()
-                .zip(&self.participants)
-                .any(|(it, at)| it.state.owes() == Some(operation) && at.has_said(state))
-        })
-    }
-
     pub(crate) fn attends(&self, reason: AttentionReason) -> bool {
         self.transaction()
             .is_some_and(|tx| tx.attentions.iter().any(|it| it.reason == reason))
@@ -288,7 +300,7 @@ impl Record {
     fn of(mut tx: Transaction) -> Self {
         tx.failure = None;
         tx.attentions
-            .retain(|it| it.reason == AttentionReason::StateMismatch);
+            .retain(|it| it.reason != AttentionReason::RetriesExceeded);
         for attention in &mut tx.attentions {
             attention.detail = "".into();
         }
@@ -296,11 +308,27 @@ impl Record {
             branch.pace = Default::default();
             branch.failed_attempts = 0;
             branch.attempts = Attempts {
-                tries: 2, // an unsent first Try cancels, as expiry does
+                tries: branch.attempts.tries.min(2),
                 ..Attempts::default()
             };
+            if branch.state != BranchState::Trying {
+                branch.attempts.tries = 0;
+            }
+            if branch.state.owes().is_none() {
+                branch.next = Next::Send;
+            }
             branch.last_failure = None;
-            if branch.next != Next::Stopped || branch.state.owes().is_none() {
+        }
+        Self(Arc::new(tx))
+    }
+}
+
+impl Record {
+    /// A new process asks first, whatever was stored: nothing reads that.
+    fn as_loaded(&self) -> Self {
+        let mut tx = Transaction::clone(&self.0);
+        for branch in &mut tx.branches {
+            if branch.state.owes().is_some() && branch.next == Next::Send {
                 branch.next = Next::Query;
             }
         }
@@ -310,7 +338,7 @@ impl Record {
 
 impl PartialEq for Record {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
     }
 }
 
@@ -321,7 +349,7 @@ impl Hash for Record {
         let tx = &*self.0;
         (tx.state, tx.interactive, tx.commit_requested, tx.paused).hash(into);
         for branch in &tx.branches {
-            (branch.state, branch.next).hash(into);
+            (branch.state, branch.next, branch.attempts.tries).hash(into);
         }
         for attention in &tx.attentions {
             (attention.reason, attention.branch).hash(into);

@@ -100,7 +100,7 @@ impl Options {
     /// How much of each interval is random, 0 to 500 of 1000; by default 100.
     #[must_use]
     pub fn retry_jitter_permille(mut self, permille: u16) -> Self {
-        self.policy().jitter_permille = permille.into();
+        self.policy().jitter_permille = Some(permille.into());
         self
     }
 

@@ -199,9 +199,8 @@ impl Client {
             };
             let reply = self.rpc().list_transaction_events(read(request)).await?;
             let reply = reply.into_inner();
-            let is_empty = reply.events.is_empty();
             events.extend(reply.events);
-            if is_empty || reply.next_page_token.is_empty() {
+            if reply.next_page_token.is_empty() {
                 return Ok(events);
             }
             page_token = reply.next_page_token;

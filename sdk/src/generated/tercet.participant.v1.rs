@@ -189,7 +189,7 @@ impl Outcome {
         }
     }
 }
-/// Which of the three calls.
+/// Which call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Operation {
@@ -197,6 +197,8 @@ pub enum Operation {
     Try = 1,
     Confirm = 2,
     Cancel = 3,
+    /// Only in timelines: what has the participant recorded?
+    Query = 4,
 }
 impl Operation {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -209,6 +211,7 @@ impl Operation {
             Self::Try => "OPERATION_TRY",
             Self::Confirm => "OPERATION_CONFIRM",
             Self::Cancel => "OPERATION_CANCEL",
+            Self::Query => "OPERATION_QUERY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -218,6 +221,7 @@ impl Operation {
             "OPERATION_TRY" => Some(Self::Try),
             "OPERATION_CONFIRM" => Some(Self::Confirm),
             "OPERATION_CANCEL" => Some(Self::Cancel),
+            "OPERATION_QUERY" => Some(Self::Query),
             _ => None,
         }
     }

@@ -50,8 +50,10 @@ pub struct Transaction {
     pub decide_time: ::core::option::Option<::prost_types::Timestamp>,
     #[prost(message, optional, tag = "18")]
     pub finish_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The earliest of its branches'.
     #[prost(message, optional, tag = "19")]
     pub next_attempt_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Once finished: when payloads, branches and timeline go; after that, when its id goes too.
     #[prost(message, optional, tag = "20")]
     pub purge_time: ::core::option::Option<::prost_types::Timestamp>,
     /// W3C; of the call that created it.
@@ -60,6 +62,7 @@ pub struct Transaction {
     /// Grows with every change of this transaction.
     #[prost(int64, tag = "23")]
     pub revision: i64,
+    /// Opaque; another one with every revision.
     #[prost(string, tag = "24")]
     pub etag: ::prost::alloc::string::String,
     #[prost(enumeration = "Decision", tag = "25")]
@@ -123,19 +126,20 @@ pub struct TransactionEvent {
     pub branch_id: ::prost::alloc::string::String,
     #[prost(enumeration = "super::participant::v1::Operation", tag = "4")]
     pub operation: i32,
+    /// From 1, per operation.
     #[prost(int32, tag = "5")]
     pub attempt: i32,
     /// After the event.
     #[prost(enumeration = "TransactionState", tag = "6")]
     pub state: i32,
-    /// After the event.
+    /// After the event; TRY_FAILED when it is a refused Try.
     #[prost(enumeration = "BranchState", tag = "7")]
     pub branch_state: i32,
     #[prost(message, optional, tag = "8")]
     pub failure: ::core::option::Option<super::participant::v1::Failure>,
     #[prost(message, optional, tag = "9")]
     pub latency: ::core::option::Option<::prost_types::Duration>,
-    /// "client:<identity>", "recovery", "operator:<identity>".
+    /// "client", "participant", "recovery", "operator:<identity>".
     #[prost(string, tag = "10")]
     pub actor: ::prost::alloc::string::String,
     /// Given by an operator.
@@ -235,6 +239,7 @@ pub enum BranchState {
     /// Recorded, may have been sent; no definitive answer yet.
     Trying = 1,
     Tried = 2,
+    /// Only in events and in TryBranch's answer: a refused Try cancels the transaction, this branch too.
     TryFailed = 3,
     Confirming = 4,
     /// Terminal.
@@ -360,11 +365,13 @@ pub struct TransactionOptions {
     pub transaction_type: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub business_key: ::prost::alloc::string::String,
+    /// At most 16; keys of letters, digits and . _ / -, at most 63; values at most 256 bytes.
     #[prost(btree_map = "string, string", tag = "3")]
     pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// As labels.
     #[prost(btree_map = "string, string", tag = "4")]
     pub switches: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -375,7 +382,7 @@ pub struct TransactionOptions {
     /// To decision; default 30 s, 1 s to 24 h.
     #[prost(message, optional, tag = "6")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
-    /// Per Try call; default 3 s.
+    /// Per Try call, at most timeout; default 3 s.
     #[prost(message, optional, tag = "7")]
     pub try_timeout: ::core::option::Option<::prost_types::Duration>,
     #[prost(message, optional, tag = "8")]
@@ -384,23 +391,25 @@ pub struct TransactionOptions {
 /// Intervals between attempts: the listed ones in order, then the last one for ever.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RetryPolicy {
-    /// Default 5,10,20,40,80,160,320 s, then 300 s.
+    /// At most 16, 100 ms to 24 h each. Default 5,10,20,40,80,160,320 s, then 300 s.
     #[prost(message, repeated, tag = "1")]
     pub intervals: ::prost::alloc::vec::Vec<::prost_types::Duration>,
     /// 0 to 500; default 100.
-    #[prost(int32, tag = "2")]
-    pub jitter_permille: i32,
+    #[prost(int32, optional, tag = "2")]
+    pub jitter_permille: ::core::option::Option<i32>,
     /// Default 8; 0 keeps the default.
     #[prost(int32, tag = "3")]
     pub attention_after_attempts: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BranchSpec {
-    /// Empty: "b1", "b2", ... in order.
+    /// Empty: "b1", "b2", ... by its place among the branches.
     #[prost(string, tag = "1")]
     pub branch_id: ::prost::alloc::string::String,
+    /// At most 64 KiB.
     #[prost(message, optional, tag = "2")]
     pub payload: ::core::option::Option<super::participant::v1::Payload>,
+    /// At most the transaction's timeout; default its try_timeout.
     #[prost(message, optional, tag = "3")]
     pub try_timeout: ::core::option::Option<::prost_types::Duration>,
     #[prost(oneof = "branch_spec::Target", tags = "4, 5")]
@@ -425,7 +434,10 @@ pub struct ContractTarget {
     #[prost(string, tag = "2")]
     pub resource: ::prost::alloc::string::String,
 }
-/// Existing unary methods, called with payload.value as the raw request message.
+/// Existing unary methods, called with payload.value as the raw request message and the context in metadata
+/// (tercet-transaction-id, tercet-branch-id, tercet-operation, tercet-attempt, tercet-realm, tercet-expire-time).
+/// OK is SUCCESS. INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION and, on the first attempt, ALREADY_EXISTS
+/// refuse a Try; every other error is indeterminate, and for Confirm and Cancel every error is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MethodTarget {
     /// Registered name or allow-listed URI.
@@ -438,7 +450,11 @@ pub struct MethodTarget {
     pub confirm_method: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub cancel_method: ::prost::alloc::string::String,
-    /// Optional; without it an indeterminate call is repeated.
+    /// Optional; without it an indeterminate call is repeated. Gets the payload of the operation named in
+    /// tercet-operation, and answers OK with the response header or trailer tercet-record-state: a RecordState's name
+    /// without its prefix, for example TRIED, CONFIRMED, CANCELED; with TRIED and CONFIRMED the reply is the operation's
+    /// result. NOT_FOUND is UNKNOWN. OK without that header says nothing (a method that only reads answers OK whatever
+    /// it finds), so the operation is repeated.
     #[prost(string, tag = "5")]
     pub query_method: ::prost::alloc::string::String,
     /// Default: payload.
@@ -458,9 +474,10 @@ pub struct SubmitTransactionRequest {
     /// 1 to 64.
     #[prost(message, repeated, tag = "3")]
     pub branches: ::prost::alloc::vec::Vec<BranchSpec>,
-    /// Default: until just before the RPC deadline, at most 60 s.
+    /// Default: until just before the RPC deadline, at most 60 s. Longer is reduced to that.
     #[prost(message, optional, tag = "4")]
     pub wait_timeout: ::core::option::Option<::prost_types::Duration>,
+    /// Checks everything, targets too, and starts nothing. The answer has no state, unless the id is in use already.
     #[prost(bool, tag = "5")]
     pub validate_only: bool,
     /// A Submit arriving later is refused. At most the server's retention ahead.
@@ -499,6 +516,7 @@ pub struct TryBranchRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TryBranchResponse {
+    /// FAILED once the transaction is rolled back, whoever caused it.
     #[prost(enumeration = "super::participant::v1::Outcome", tag = "1")]
     pub outcome: i32,
     #[prost(message, optional, tag = "2")]
@@ -527,6 +545,7 @@ pub struct CommitTransactionResponse {
 pub struct RollbackTransactionRequest {
     #[prost(string, tag = "1")]
     pub transaction_id: ::prost::alloc::string::String,
+    /// For people, at most 1 KiB; becomes the message of the transaction's failure.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
@@ -565,7 +584,7 @@ pub struct WaitTransactionResponse {
 pub struct WatchTransactionRequest {
     #[prost(string, tag = "1")]
     pub transaction_id: ::prost::alloc::string::String,
-    /// 0: send the snapshot first.
+    /// 0: send the snapshot first, then the events after it.
     #[prost(int64, tag = "2")]
     pub after_revision: i64,
 }
@@ -597,9 +616,14 @@ pub struct ListTransactionsRequest {
     /// Default 50, at most 500 (larger is reduced).
     #[prost(int32, tag = "1")]
     pub page_size: i32,
+    /// Of the answer to a request with the same filter.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
-    /// "field (=|!=|\<\|>) value" joined by AND.
+    /// Terms "field operator value" joined by AND; empty lists all. Fields and their operators:
+    /// state, outcome, attention (= !=): TRYING, SUCCESS, REFUSED, ..., without prefix; attention also ANY
+    /// type, business_key, participant, labels.KEY (= !=): text
+    /// create_time, update_time (= != \< >): RFC 3339, "2026-01-31T12:00:00Z"
+    /// A value with spaces, quotes or operators in it is quoted: labels.city = "New York".
     #[prost(string, tag = "3")]
     pub filter: ::prost::alloc::string::String,
     #[prost(enumeration = "TransactionView", tag = "4")]
@@ -607,13 +631,16 @@ pub struct ListTransactionsRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTransactionsResponse {
+    /// Newest first.
     #[prost(message, repeated, tag = "1")]
     pub transactions: ::prost::alloc::vec::Vec<Transaction>,
+    /// Empty: there are no more. A page may be short, even empty, and still not be the last.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CountTransactionsRequest {
+    /// As in ListTransactionsRequest.
     #[prost(string, tag = "1")]
     pub filter: ::prost::alloc::string::String,
 }
@@ -621,7 +648,7 @@ pub struct CountTransactionsRequest {
 pub struct CountTransactionsResponse {
     #[prost(int64, tag = "1")]
     pub count: i64,
-    /// False: there are at least this many (counting stops at 10,000).
+    /// False: there are at least this many (counting stops after 10,000 transactions looked at).
     #[prost(bool, tag = "2")]
     pub exact: bool,
 }
@@ -629,6 +656,7 @@ pub struct CountTransactionsResponse {
 pub struct ListTransactionEventsRequest {
     #[prost(string, tag = "1")]
     pub transaction_id: ::prost::alloc::string::String,
+    /// As in ListTransactionsRequest.
     #[prost(int32, tag = "2")]
     pub page_size: i32,
     #[prost(string, tag = "3")]
@@ -636,6 +664,7 @@ pub struct ListTransactionEventsRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTransactionEventsResponse {
+    /// Oldest first; of a long history the oldest are dropped.
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<TransactionEvent>,
     #[prost(string, tag = "2")]
@@ -647,6 +676,7 @@ pub struct ReportBranchRequest {
     pub transaction_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub branch_id: ::prost::alloc::string::String,
+    /// TRY, CONFIRM or CANCEL.
     #[prost(enumeration = "super::participant::v1::Operation", tag = "3")]
     pub operation: i32,
     /// SUCCESS or FAILED.
@@ -656,6 +686,7 @@ pub struct ReportBranchRequest {
     pub result: ::core::option::Option<super::participant::v1::Payload>,
     #[prost(message, optional, tag = "6")]
     pub failure: ::core::option::Option<super::participant::v1::Failure>,
+    /// BranchContext.report_token, as it came.
     #[prost(string, tag = "7")]
     pub report_token: ::prost::alloc::string::String,
 }
@@ -1978,6 +2009,8 @@ pub enum ErrorReason {
     ReportTokenInvalid = 26,
     /// FAILED_PRECONDITION: commit names other branches than recorded
     BranchSetMismatch = 27,
+    /// DEADLINE_EXCEEDED: TWO_STATE, this caller's wait ended before the decision; send the same request again
+    WaitEnded = 28,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2014,6 +2047,7 @@ impl ErrorReason {
             Self::RoleRequired => "ERROR_REASON_ROLE_REQUIRED",
             Self::ReportTokenInvalid => "ERROR_REASON_REPORT_TOKEN_INVALID",
             Self::BranchSetMismatch => "ERROR_REASON_BRANCH_SET_MISMATCH",
+            Self::WaitEnded => "ERROR_REASON_WAIT_ENDED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2047,6 +2081,7 @@ impl ErrorReason {
             "ERROR_REASON_ROLE_REQUIRED" => Some(Self::RoleRequired),
             "ERROR_REASON_REPORT_TOKEN_INVALID" => Some(Self::ReportTokenInvalid),
             "ERROR_REASON_BRANCH_SET_MISMATCH" => Some(Self::BranchSetMismatch),
+            "ERROR_REASON_WAIT_ENDED" => Some(Self::WaitEnded),
             _ => None,
         }
     }

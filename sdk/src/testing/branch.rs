@@ -139,7 +139,7 @@ impl Branch {
                     it.retry_after,
                 ))
             }
-            Operation::Cancel | Operation::Unspecified => {
+            Operation::Cancel | Operation::Query | Operation::Unspecified => {
                 let request = self.request(CancelRequest {
                     context,
                     payload,

@@ -131,7 +131,7 @@ pub(super) fn name(operation: Operation) -> &'static str {
     match operation {
         Operation::Try => "Try",
         Operation::Confirm => "Confirm",
-        Operation::Cancel | Operation::Unspecified => "Cancel",
+        Operation::Cancel | Operation::Query | Operation::Unspecified => "Cancel",
     }
 }
 

@@ -177,7 +177,9 @@ impl Mini {
         match operation {
             Operation::Try => self.on_try(&context, row, count),
             Operation::Confirm => self.on_confirm(&context, row),
-            Operation::Cancel | Operation::Unspecified => self.on_cancel(&context, row),
+            Operation::Cancel | Operation::Query | Operation::Unspecified => {
+                self.on_cancel(&context, row)
+            }
         }
     }
 

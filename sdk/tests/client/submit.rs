@@ -149,7 +149,7 @@ async fn what_the_coordinator_refused_at_the_door_is_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn a_coordinator_that_stops_or_whose_store_fails_may_have_recorded_it() {
-    for reason in ["SHUTTING_DOWN", "STORE_UNAVAILABLE"] {
+    for reason in ["SHUTTING_DOWN", "STORE_UNAVAILABLE", "WAIT_ENDED"] {
         let status = refusal_for_now(Code::Unavailable, reason, Duration::from_secs(60));
         let p = processing(submit(vec![Step::Refuse(status)]).await.unwrap());
         assert!(p.cause().unwrap().to_string().contains(reason));

@@ -251,7 +251,7 @@ fn states() -> impl Strategy<Value = (State, Vec<BranchState>)> {
         (
             State::Trying,
             vec![BranchState::Trying, BranchState::Tried],
-            None,
+            Some(BranchState::Trying),
         ),
         open(
             State::Confirming,
@@ -297,7 +297,7 @@ fn transactions() -> impl Strategy<Value = Transaction> {
             policy: Arc::new(policy.clone()),
             state,
             commit_requested,
-            paused,
+            paused: paused && !state.is_terminal(),
             failure: failure.clone(),
             branches,
             attentions: attentions.clone(),

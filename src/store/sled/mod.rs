@@ -399,4 +399,23 @@ mod tests {
             "but no reader sees it"
         );
     }
+    #[tokio::test]
+    async fn after_a_read_has_failed_nothing_is_written_or_acknowledged() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = SledStore::open(dir.path()).expect("it is opened");
+        let record = Arc::new(codec::tests::smallest());
+        let failed = || Err(sled::Error::Unsupported("reading".into()));
+        let broken = store
+            .shared
+            .with::<()>(|_| failed())
+            .expect_err("it failed");
+        assert_eq!(
+            store.commit(record.clone()).await.err(),
+            Some(broken.clone())
+        );
+        assert_eq!(store.read(&record.id).err(), Some(broken));
+        drop(store);
+        let store = SledStore::open(dir.path()).expect("it is opened again");
+        assert_eq!(store.read(&record.id), Ok(None));
+    }
 }

@@ -258,7 +258,9 @@ fn announce(dir: &Path) -> Result<Sidecar, OpenError> {
     }
     for entry in dir.read_dir().map_err(io_error("reading", dir))? {
         let entry = entry.map_err(io_error("reading", dir))?;
-        if !entry.file_name().to_string_lossy().starts_with("tercet.") {
+        let name = entry.file_name();
+        // A volume of its own comes with this one.
+        if name != "lost+found" && !name.to_string_lossy().starts_with("tercet.") {
             return Err(OpenError::Foreign(dir.to_owned()));
         }
     }

@@ -28,7 +28,7 @@ use super::meta::Meta;
 use crate::store::codec::{DecodeError, frame};
 
 /// How many batches the mark may stay behind.
-pub(super) const MARK_EVERY_BATCHES: u64 = 1024;
+pub(super) const MARK_EVERY_BATCHES: u64 = 256;
 /// Of the directory's layout and everything in it; a program refuses a higher one.
 pub const FORMAT: u32 = 1;
 

@@ -144,7 +144,10 @@ impl Writer {
                     self.raise_mark(Phase::Open)?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.raise_mark(Phase::Closed),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.check_breaker()?;
+                    return self.raise_mark(Phase::Closed);
+                }
             }
         }
     }
@@ -154,7 +157,8 @@ impl Writer {
         let mut answers = Vec::new();
         let written = self
             .stage(first, queue, &mut answers)
-            .and_then(|staged| staged.map_or(Ok(()), |it| self.write(it)));
+            .and_then(|staged| staged.map_or(Ok(()), |it| self.write(it)))
+            .and_then(|()| self.check_breaker());
         if let Err(reason) = written {
             let broken = shared.breaker.trip(reason.clone());
             for (reply, _) in answers {
@@ -208,6 +212,7 @@ impl Writer {
     }
 
     fn write(&mut self, staged: Staged) -> Result<(), String> {
+        self.check_breaker()?;
         let view = &self.shared.view;
         view.cover(staged.before);
         // On an error the cover stays: nobody ever reads what may not be durable.
@@ -216,6 +221,12 @@ impl Writer {
         self.meta = staged.meta;
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// A reader, too, may find that the medium has failed; nothing is acknowledged after that.
+    fn check_breaker(&self) -> Result<(), String> {
+        let checked = self.shared.breaker.check();
+        checked.map_err(|broken| broken.to_string())
     }
 
     fn raise_mark(&mut self, phase: Phase) -> Result<(), String> {
