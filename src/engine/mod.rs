@@ -44,7 +44,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     admission::Admission,
-    live::{Command, Live, Submission},
+    live::{Command, Done, Live, Submission},
     recover::Schedule,
 };
 pub use self::{
@@ -79,7 +79,7 @@ pub(crate) struct Inner {
     drivers: TaskTracker,
     background: TaskTracker,
     /// Why the store has stopped taking work, once it has.
-    broken: OnceLock<Arc<str>>,
+    broken: OnceLock<StoreError>,
 }
 
 impl Engine {
@@ -110,9 +110,11 @@ impl Engine {
         }
     }
 
-    /// Starts what runs by itself: finding unfinished work, driving what is due, retention.
+    /// Starts what runs by itself: finding unfinished work, driving what is due, retention, and
+    /// stopping when the store does.
     pub fn recover(&self) {
         let inner = &self.inner;
+        inner.background.spawn(stop_with_store(Arc::clone(inner)));
         inner
             .background
             .spawn(recover::load_unfinished(Arc::clone(inner)));
@@ -144,12 +146,11 @@ impl Engine {
             interactive: false,
             wait,
         };
-        let (mut follow, first) = self
-            .send(&id, |reply| Command::Submit(Box::new(submission), reply))
-            .await?;
+        let command = |reply| Command::Submit(Box::new(submission), reply);
         if accepted {
-            return Ok(follow.record());
+            return self.tell(&id, command).await;
         }
+        let (mut follow, first) = self.send(&id, command).await?;
         self.settle(&mut follow, deadline, first).await
     }
 
@@ -174,17 +175,16 @@ impl Engine {
             interactive: true,
             wait: Duration::ZERO,
         };
-        let (follow, _) = self
-            .send(&id, |reply| Command::Submit(Box::new(submission), reply))
-            .await?;
-        Ok(follow.record())
+        self.tell(&id, |reply| Command::Submit(Box::new(submission), reply))
+            .await
     }
 
     /// Records one branch and runs its Try. Returns when the Try is definitive, the transaction is
     /// decided, or the wait has ended.
     ///
     /// # Errors
-    /// [`EngineError`]; a TWO_STATE caller whose wait ends first gets `WaitEnded`.
+    /// [`EngineError`]. A wait that ends first is none, in TWO_STATE neither: the record shows the
+    /// branch TRYING.
     pub async fn try_branch(
         &self,
         id: &TransactionId,
@@ -267,7 +267,8 @@ impl Engine {
             operation,
             report,
         };
-        self.ask(id, request, None).await?;
+        self.tell(id, |reply| Command::Ask(Box::new(request), None, reply))
+            .await?;
         Ok(())
     }
 
@@ -280,8 +281,8 @@ impl Engine {
         id: &TransactionId,
         request: Request,
     ) -> Result<Arc<Record>, EngineError> {
-        let (follow, _) = self.ask(id, request, None).await?;
-        Ok(follow.record())
+        self.tell(id, |reply| Command::Ask(Box::new(request), None, reply))
+            .await
     }
 
     /// The transaction as it is stored.
@@ -401,9 +402,21 @@ impl Engine {
     ) -> Result<(Follow, bool), EngineError> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         let seen = self.inner.send(id, command(reply))?;
-        let first = answer.await.map_err(|_| self.inner.gone())??;
-        let follow = Follow::live(seen).ok_or_else(|| self.inner.gone())?;
-        Ok((follow, first))
+        let Done { first, record } = answer.await.map_err(|_| self.inner.gone())??;
+        Ok((Follow::live(record, seen), first))
+    }
+
+    /// Sends a command whose caller does not wait for what follows from it: nobody attends to the
+    /// transaction because of it.
+    async fn tell(
+        &self,
+        id: &TransactionId,
+        command: impl FnOnce(live::Reply) -> Command,
+    ) -> Result<Arc<Record>, EngineError> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        drop(self.inner.send(id, command(reply))?);
+        let Done { record, .. } = answer.await.map_err(|_| self.inner.gone())??;
+        Ok(record)
     }
 
     /// Waits for SUCCESS or FAILED. TWO_STATE never answers PROCESSING: its first caller gets the
@@ -442,6 +455,15 @@ impl Engine {
     }
 }
 
+/// A call may follow from what is in memory alone, so nobody may wait for a commit to learn that the
+/// store has failed.
+async fn stop_with_store(engine: Arc<Inner>) {
+    tokio::select! {
+        reason = engine.store.broken() => engine.fail(&StoreError::Broken(reason)),
+        () = engine.stopped.cancelled() => {}
+    }
+}
+
 impl Inner {
     fn check_target(&self, branch: &BranchSpec) -> Result<(), EngineError> {
         let checked = self.participants.check(&branch.target);
@@ -454,7 +476,7 @@ impl Inner {
     /// Why a driver went away without an answer.
     fn gone(&self) -> EngineError {
         match self.broken.get() {
-            Some(reason) => StoreError::Broken(Arc::clone(reason)).into(),
+            Some(error) => error.clone().into(),
             None => EngineError::ShuttingDown,
         }
     }
@@ -462,7 +484,7 @@ impl Inner {
     /// The store has failed: nothing more is taken on, said or sent.
     fn fail(&self, error: &StoreError) {
         tracing::error!(%error, "the store has failed; stopping");
-        let _ = self.broken.set(error.to_string().into()); // the first reason is the one that counts
+        let _ = self.broken.set(error.clone()); // the first reason is the one that counts
         self.draining.cancel();
         self.stopped.cancel();
     }
