@@ -10,7 +10,7 @@ use tercet_core::{
 };
 
 use crate::{
-    common::{WAIT, id, transaction},
+    common::{WAIT, end_of, id, transaction},
     support::{World, branch, millis, outcome, patient, secs},
 };
 
@@ -76,9 +76,11 @@ async fn transactions_that_wait_are_not_in_flight() {
     }
     assert_eq!(world.engine.load(), (0, 50));
     world.ledger.up("money");
+    let mut records = Vec::new();
     for nth in 0..50 {
-        world.end_of(&format!("t{nth}")).await;
+        records.push(end_of(&world.engine, &id(&format!("t{nth}"))).await);
     }
+    world.ledger.check(&records);
     tokio::time::sleep(secs(1)).await;
     assert_eq!(world.engine.load(), (0, 0), "what has ended costs nothing");
 }

@@ -191,15 +191,14 @@ async fn a_refused_confirm_changes_no_decision_calls_a_person_and_is_repeated_at
 async fn a_refused_cancel_is_repeated_too() {
     let world = World::new();
     world.ledger.fault(0, Fault::Refused); // stock's Try
-    world.ledger.fault(3, Fault::Refused); // and a Cancel
+    world.ledger.fault(1, Fault::Refused); // and a Cancel: money's Try has not left yet
     let said = world
         .engine
         .submit(order("o", MODE), secs(1))
         .await
         .unwrap();
     assert_eq!(outcome(&said), Outcome::Failed);
-    let seen = world.ledger.seen();
-    assert_eq!(seen[3].operation, Operation::Cancel);
+    assert_eq!(world.ledger.seen()[1].operation, Operation::Cancel);
     assert_eq!(world.record("o").transaction.attentions.len(), 1);
     world.end_of("o").await;
     assert_eq!(world.start.elapsed(), secs(300));
