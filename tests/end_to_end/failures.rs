@@ -344,6 +344,7 @@ async fn a_reply_larger_than_the_limit() {
     let world = World::start().await;
     world.money.wire.every(Operation::Try, Fault::TooLarge);
     let caller = world.spawn(order("o"));
+    world.money.wire.called(Operation::Try, 1).await;
     world
         .until("o", |it| {
             let attentions = &it.as_message().attentions;

@@ -10,7 +10,7 @@ use tercet::proto::tercet::{
     v1 as pb,
 };
 use tercet_sdk::{
-    client::{Report, Submit, TransactionState},
+    client::{Report, Submit, Transaction, TransactionState},
     participant::{Branch, Later, MemoryFence, Participant, Progress, Remote, TryError, refuse},
 };
 use tokio::sync::watch;
@@ -145,6 +145,14 @@ async fn a_reported_end_is_taken_at_once() {
     payment.wire.every(Operation::Query, Fault::Silent); // so that nothing but the report tells it
     let caller = world.spawn(with_charge("o"));
     payment.wire.called(Operation::Try, 1).await;
+    let waits = |it: &Transaction| {
+        it.branch("b3")
+            .unwrap()
+            .as_message()
+            .next_attempt_time
+            .is_some()
+    };
+    world.until("o", waits).await;
     let context = payment.wire.last_context();
     payment.provider.send_replace(Some(true));
     recorded(&payment, &context, RecordState::Tried).await;

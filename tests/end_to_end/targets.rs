@@ -99,8 +99,8 @@ async fn existing_methods_get_their_own_bytes_and_the_context_in_metadata() {
     assert_eq!(
         seen,
         [
-            called("Reserve", "reserve one", "TRY"),
-            called("Take", "take it", "CONFIRM")
+            called("Reserve", "reserve one", "try"),
+            called("Take", "take it", "confirm")
         ]
     );
 }
