@@ -24,8 +24,16 @@ const INBOX_COMMANDS_MAX: usize = 256;
 /// The last acknowledged record; none until the driver has one.
 pub(super) type Seen = Option<Arc<Record>>;
 
-/// How a command ended. True: the caller is the one whose wait counts in TWO_STATE.
-pub(super) type Reply = oneshot::Sender<Result<bool, EngineError>>;
+/// How a command ended.
+pub(super) type Reply = oneshot::Sender<Result<Done, EngineError>>;
+
+/// A command that was carried out.
+pub(super) struct Done {
+    /// The caller is the one whose wait counts in TWO_STATE.
+    pub(super) first: bool,
+    /// The last acknowledged record, all that came of the command in it.
+    pub(super) record: Arc<Record>,
+}
 
 /// What a driver is told.
 pub(super) enum Command {
@@ -134,10 +142,7 @@ impl Inner {
         record: Arc<Record>,
     ) -> Result<Follow, EngineError> {
         let seen = self.send(id, Command::Follow)?;
-        Ok(Follow {
-            record,
-            seen: Some(seen),
-        })
+        Ok(Follow::live(record, seen))
     }
 }
 
@@ -156,13 +161,12 @@ impl Follow {
         Self { record, seen: None }
     }
 
-    /// A transaction whose driver has carried out a command, and so has a record.
-    pub(super) fn live(mut seen: watch::Receiver<Seen>) -> Option<Self> {
-        let record = seen.borrow_and_update().clone()?;
-        Some(Self {
+    /// A transaction that has a driver.
+    pub(super) fn live(record: Arc<Record>, seen: watch::Receiver<Seen>) -> Self {
+        Self {
             record,
             seen: Some(seen),
-        })
+        }
     }
 
     /// The last record seen. Never an older one than before.

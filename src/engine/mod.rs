@@ -15,6 +15,7 @@
 //! 4. A caller that goes away changes nothing: drivers are tasks of their own.
 
 mod admission;
+mod callers;
 mod clock;
 mod draft;
 mod drive;
@@ -34,7 +35,7 @@ use std::{
 use tercet_core::{
     ids::{BranchId, TransactionId},
     operation::Operation,
-    outcome::{Outcome, ReplyMode},
+    outcome::ReplyMode,
     payload::Failure,
     request::{Report, Request},
     transaction::{BranchSpec, BranchState},
@@ -44,6 +45,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     admission::Admission,
+    callers::is_definitive,
     live::{Command, Live, Submission},
     recover::Schedule,
 };
@@ -79,7 +81,7 @@ pub(crate) struct Inner {
     drivers: TaskTracker,
     background: TaskTracker,
     /// Why the store has stopped taking work, once it has.
-    broken: OnceLock<Arc<str>>,
+    broken: OnceLock<StoreError>,
 }
 
 impl Engine {
@@ -110,9 +112,11 @@ impl Engine {
         }
     }
 
-    /// Starts what runs by itself: finding unfinished work, driving what is due, retention.
+    /// Starts what runs by itself: finding unfinished work, driving what is due, retention, and
+    /// stopping when the store does.
     pub fn recover(&self) {
         let inner = &self.inner;
+        inner.background.spawn(stop_with_store(Arc::clone(inner)));
         inner
             .background
             .spawn(recover::load_unfinished(Arc::clone(inner)));
@@ -144,12 +148,11 @@ impl Engine {
             interactive: false,
             wait,
         };
-        let (mut follow, first) = self
-            .send(&id, |reply| Command::Submit(Box::new(submission), reply))
-            .await?;
+        let command = |reply| Command::Submit(Box::new(submission), reply);
         if accepted {
-            return Ok(follow.record());
+            return self.tell(&id, command).await;
         }
+        let (mut follow, first) = self.send(&id, command).await?;
         self.settle(&mut follow, deadline, first).await
     }
 
@@ -174,17 +177,16 @@ impl Engine {
             interactive: true,
             wait: Duration::ZERO,
         };
-        let (follow, _) = self
-            .send(&id, |reply| Command::Submit(Box::new(submission), reply))
-            .await?;
-        Ok(follow.record())
+        self.tell(&id, |reply| Command::Submit(Box::new(submission), reply))
+            .await
     }
 
     /// Records one branch and runs its Try. Returns when the Try is definitive, the transaction is
     /// decided, or the wait has ended.
     ///
     /// # Errors
-    /// [`EngineError`]; a TWO_STATE caller whose wait ends first gets `WaitEnded`.
+    /// [`EngineError`]. A wait that ends first is none, in TWO_STATE neither: the record shows the
+    /// branch TRYING.
     pub async fn try_branch(
         &self,
         id: &TransactionId,
@@ -267,7 +269,8 @@ impl Engine {
             operation,
             report,
         };
-        self.ask(id, request, None).await?;
+        self.tell(id, |reply| Command::Ask(Box::new(request), None, reply))
+            .await?;
         Ok(())
     }
 
@@ -280,8 +283,8 @@ impl Engine {
         id: &TransactionId,
         request: Request,
     ) -> Result<Arc<Record>, EngineError> {
-        let (follow, _) = self.ask(id, request, None).await?;
-        Ok(follow.record())
+        self.tell(id, |reply| Command::Ask(Box::new(request), None, reply))
+            .await
     }
 
     /// The transaction as it is stored.
@@ -381,64 +384,14 @@ impl Engine {
         self.inner.stopped.cancel();
         self.inner.background.wait().await;
     }
+}
 
-    async fn ask(
-        &self,
-        id: &TransactionId,
-        request: Request,
-        wait: Option<Duration>,
-    ) -> Result<(Follow, bool), EngineError> {
-        self.send(id, |reply| Command::Ask(Box::new(request), wait, reply))
-            .await
-    }
-
-    /// Sends a command to the transaction's driver, and follows the transaction once it has been
-    /// carried out. True: this caller is the one whose wait counts.
-    async fn send(
-        &self,
-        id: &TransactionId,
-        command: impl FnOnce(live::Reply) -> Command,
-    ) -> Result<(Follow, bool), EngineError> {
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        let seen = self.inner.send(id, command(reply))?;
-        let first = answer.await.map_err(|_| self.inner.gone())??;
-        let follow = Follow::live(seen).ok_or_else(|| self.inner.gone())?;
-        Ok((follow, first))
-    }
-
-    /// Waits for SUCCESS or FAILED. TWO_STATE never answers PROCESSING: its first caller gets the
-    /// decision that the end of its wait forces, any other caller no outcome at all.
-    async fn settle(
-        &self,
-        follow: &mut Follow,
-        deadline: Instant,
-        first: bool,
-    ) -> Result<Arc<Record>, EngineError> {
-        let two_state = follow.record().transaction.mode == ReplyMode::TwoState;
-        if two_state && first {
-            follow.until(is_definitive).await;
-        } else {
-            self.reach(follow, deadline, is_definitive).await;
-        }
-        let record = follow.record();
-        if two_state && !is_definitive(&record) {
-            return Err(self.inner.ended_early(&record.id));
-        }
-        Ok(record)
-    }
-
-    /// Waits until the record is as wanted, the deadline has come, or the engine drains.
-    async fn reach(
-        &self,
-        follow: &mut Follow,
-        deadline: Instant,
-        wanted: impl Fn(&Record) -> bool,
-    ) {
-        tokio::select! {
-            () = follow.until(wanted) => {}
-            () = tokio::time::sleep_until(deadline) => {}
-            () = self.inner.draining.cancelled() => {}
-        }
+/// A call may follow from what is in memory alone, so nobody may wait for a commit to learn that the
+/// store has failed.
+async fn stop_with_store(engine: Arc<Inner>) {
+    tokio::select! {
+        reason = engine.store.broken() => engine.fail(&StoreError::Broken(reason)),
+        () = engine.stopped.cancelled() => {}
     }
 }
 
@@ -454,7 +407,7 @@ impl Inner {
     /// Why a driver went away without an answer.
     fn gone(&self) -> EngineError {
         match self.broken.get() {
-            Some(reason) => StoreError::Broken(Arc::clone(reason)).into(),
+            Some(error) => error.clone().into(),
             None => EngineError::ShuttingDown,
         }
     }
@@ -462,20 +415,8 @@ impl Inner {
     /// The store has failed: nothing more is taken on, said or sent.
     fn fail(&self, error: &StoreError) {
         tracing::error!(%error, "the store has failed; stopping");
-        let _ = self.broken.set(error.to_string().into()); // the first reason is the one that counts
+        let _ = self.broken.set(error.clone()); // the first reason is the one that counts
         self.draining.cancel();
         self.stopped.cancel();
     }
-
-    fn ended_early(&self, id: &TransactionId) -> EngineError {
-        if self.draining.is_cancelled() {
-            self.gone()
-        } else {
-            EngineError::WaitEnded(id.clone())
-        }
-    }
-}
-
-fn is_definitive(record: &Record) -> bool {
-    record.transaction.outcome() != Outcome::Processing
 }

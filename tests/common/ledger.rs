@@ -181,6 +181,10 @@ impl Ledger {
         self.inner.lock().accounts[participant].consumed
     }
 
+    pub fn available(&self, participant: &str) -> i64 {
+        self.inner.lock().accounts[participant].available
+    }
+
     fn begin(&self, outgoing: &Outgoing) -> (Option<Fault>, bool, bool) {
         let name = participant(&outgoing.spec.target);
         let mut inner = self.inner.lock();

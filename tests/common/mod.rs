@@ -7,7 +7,7 @@ pub mod ledger;
 use std::{sync::Arc, time::Duration};
 
 use tercet::{
-    engine::{AnchoredClock, Engine, EngineConfig, NewTransaction},
+    engine::{AnchoredClock, Clock, Engine, EngineConfig, NewTransaction},
     store::{MemoryStore, Record, UnixMs},
 };
 use tercet_core::{
@@ -29,13 +29,22 @@ pub fn store() -> MemoryStore {
 
 /// An engine that recovers, over a store and a ledger.
 pub fn engine(store: Arc<MemoryStore>, ledger: &Arc<Ledger>) -> Engine {
-    let clock = Arc::new(ledger.clock);
-    let engine = Engine::new(
+    engine_with(
         store,
-        Arc::clone(ledger) as _,
-        clock,
+        ledger,
+        Arc::new(ledger.clock),
         EngineConfig::default(),
-    );
+    )
+}
+
+/// The same, with another clock and other bounds.
+pub fn engine_with(
+    store: Arc<MemoryStore>,
+    ledger: &Arc<Ledger>,
+    clock: Arc<dyn Clock>,
+    config: EngineConfig,
+) -> Engine {
+    let engine = Engine::new(store, Arc::clone(ledger) as _, clock, config);
     engine.recover();
     engine
 }

@@ -17,7 +17,7 @@ use crate::{
         EngineError,
         admission::Permit,
         draft::Draft,
-        live::{Command, Reply, Submission},
+        live::{Command, Done, Reply, Submission},
     },
     store::{Origin, StoreError},
 };
@@ -44,7 +44,7 @@ impl Drive {
             let known = draft.record().origin.digest;
             let same = known.is_none_or(|digest| digest == submission.new.digest);
             let answer = if same {
-                Ok(false)
+                Ok(self.done(false))
             } else {
                 Err(EngineError::IdReused(self.id.clone()))
             };
@@ -113,7 +113,7 @@ impl Drive {
             let _ = reply.send(Err(error.clone().into()));
             return Err(error);
         }
-        let _ = reply.send(Ok(true));
+        let _ = reply.send(Ok(self.done(true)));
         Ok(())
     }
 
@@ -143,10 +143,17 @@ impl Drive {
         let _ = reply.send(
             applied
                 .clone()
-                .map(|()| asks_commit)
+                .map(|()| self.done(asks_commit))
                 .map_err(EngineError::from),
         );
         applied
+    }
+
+    fn done(&self, first: bool) -> Done {
+        let seen = self.seen.borrow().clone();
+        let record =
+            seen.expect("a command is carried out on a record that was loaded or committed");
+        Done { first, record }
     }
 
     fn refusable(&self, request: &Request) -> Result<Step, EngineError> {

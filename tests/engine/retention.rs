@@ -1,0 +1,80 @@
+//! How long an id protects: whole, then cut down, then gone; and never while unfinished.
+
+use tercet::engine::{EngineConfig, EngineError};
+use tercet_core::{
+    outcome::{Outcome, ReplyMode},
+    payload::Failure,
+};
+
+use crate::{
+    common::{WAIT, id},
+    support::{World, order, other_content, outcome, patient, reason, secs},
+};
+
+const MINUTE_MS: u64 = 60_000;
+const MODE: ReplyMode = ReplyMode::ThreeState;
+
+/// Kept whole for 10 minutes, cut down for 20 more.
+fn short() -> EngineConfig {
+    EngineConfig {
+        retention_ms: 10 * MINUTE_MS,
+        id_retention_ms: 20 * MINUTE_MS,
+        ..EngineConfig::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_transaction_is_cut_down_then_purged_and_its_id_protected_until_then() {
+    let world = World::with(short());
+    let engine = &world.engine;
+    engine.submit(order("o", MODE), WAIT).await.unwrap();
+    let whole = world.record("o");
+    tokio::time::sleep_until(world.start + secs(9 * 60)).await;
+    assert_eq!(world.record("o"), whole);
+
+    tokio::time::sleep_until(world.start + secs(12 * 60)).await;
+    let cut_down = world.record("o");
+    assert!(cut_down.cut_down && cut_down.transaction.branches.is_empty());
+    assert!(cut_down.revision > whole.revision);
+    let said = engine.submit(order("o", MODE), WAIT).await.unwrap();
+    assert_eq!(outcome(&said), Outcome::Success);
+    let reused = engine.submit(other_content(order("o", MODE)), WAIT).await;
+    assert_eq!(reused, Err(EngineError::IdReused(id("o"))));
+    tokio::time::sleep_until(world.start + secs(29 * 60)).await;
+    assert_eq!(outcome(&world.record("o")), Outcome::Success);
+    assert_eq!(world.ledger.consumed("stock"), 5);
+
+    tokio::time::sleep_until(world.start + secs(32 * 60)).await;
+    assert_eq!(engine.record(&id("o")), Err(EngineError::NotFound(id("o"))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forbidden_id_stays_forbidden_when_it_is_cut_down() {
+    let world = World::with(short());
+    let cause = Failure::new("ROLLED_BACK", "never mind");
+    world.engine.rollback(&id("o"), cause, WAIT).await.unwrap();
+    tokio::time::sleep(secs(12 * 60)).await;
+    assert!(world.record("o").cut_down);
+    let said = world.engine.submit(order("o", MODE), WAIT).await.unwrap();
+    assert_eq!(
+        (outcome(&said), reason(&said)),
+        (Outcome::Failed, "ROLLED_BACK")
+    );
+    assert!(world.ledger.seen().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unfinished_transaction_is_kept_however_old() {
+    let world = World::with(short());
+    world.ledger.down_from(2, "money");
+    world
+        .engine
+        .submit(patient("o", MODE), secs(1))
+        .await
+        .unwrap();
+    tokio::time::sleep(secs(24 * 60 * 60)).await;
+    let record = world.record("o");
+    assert!(!record.cut_down && record.transaction.branches.len() == 2);
+    world.ledger.up("money");
+    assert_eq!(outcome(&*world.end_of("o").await), Outcome::Success);
+}
