@@ -215,6 +215,10 @@ impl Work {
             Operation::Try => {
                 it.state = BranchState::Tried;
                 it.try_result = result;
+                if self.tx.interactive {
+                    // Its client waits for it, whatever the other branches do.
+                    self.at_least(Durability::Lazy);
+                }
             }
             Operation::Confirm => {
                 it.state = BranchState::Confirmed;

@@ -41,7 +41,7 @@ async fn client_dies_before_the_reply() {
 async fn crash_before_record_durable() {
     let mut world = World::start().await;
     world.store.hold();
-    let caller = world.spawn(order("o"));
+    let caller = world.spawn(order("o").wait(Duration::from_secs(1)));
     world.store.held(1).await;
     world.crash().await;
     let Outcome::Processing(unknown) = caller.await.unwrap() else {

@@ -9,7 +9,7 @@ use tercet_core::{
 
 use crate::{
     common::{WAIT, id, ledger::Fault, transaction},
-    support::{World, branch, millis, order, outcome, patient, secs},
+    support::{World, branch, interactive, millis, order, outcome, patient, secs},
 };
 
 fn times(world: &World, participant: &str) -> Vec<u64> {
@@ -113,6 +113,28 @@ async fn one_stuck_branch_holds_up_no_other_branch() {
         assert_eq!(states, expected);
         world.ledger.up("money");
         world.end_of("o").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_branch_tried_interactively_is_answered_at_once_whatever_the_others_do() {
+    for mode in [ReplyMode::TwoState, ReplyMode::ThreeState] {
+        let world = World::new();
+        let (engine, o) = (&world.engine, id("o"));
+        engine.begin(interactive("o", mode)).await.unwrap();
+        world.ledger.black_hole("money");
+        let stuck = tokio::spawn({
+            let (engine, o) = (engine.clone(), o.clone());
+            async move { engine.try_branch(&o, branch("b1", "money", 5), WAIT).await }
+        });
+        tokio::time::sleep(millis(1)).await;
+        let mut hasty = branch("b2", "stock", 5);
+        hasty.try_timeout_ms = 500;
+        let tried = engine.try_branch(&o, hasty, WAIT).await.unwrap();
+        assert_eq!(tried.transaction.branches[1].state, BranchState::Tried);
+        assert_eq!(world.start.elapsed(), millis(1), "{mode:?}");
+        world.ledger.up("money");
+        stuck.await.unwrap().unwrap();
     }
 }
 
