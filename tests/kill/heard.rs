@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Only a test that fails waits as long.
-const PROGRESS_TIMEOUT: Duration = Duration::from_secs(90);
+pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Shared by all clients.
 pub struct Heard {
@@ -43,7 +43,7 @@ struct Inner {
 #[derive(Clone, Copy, Default)]
 pub struct Progress {
     pub answers: usize,
-    /// Transactions that were sent and are not known to have ended.
+    /// Transactions that were sent, are not known to have ended, and not forgotten.
     pub unfinished: usize,
 }
 
@@ -55,13 +55,30 @@ impl Heard {
         })
     }
 
-    /// From now on this transaction is unfinished.
     pub fn intend(&self, plan: &Plan) {
+        self.inner.lock().intents.push(plan.intent.clone());
+        self.remember(plan);
+    }
+
+    /// From now on this transaction is unfinished, until its end is heard of.
+    pub fn remember(&self, plan: &Plan) {
         let mut inner = self.inner.lock();
-        inner.intents.push(plan.intent.clone());
         inner.unfinished.insert(plan.id().into());
-        let unfinished = inner.unfinished.len();
-        self.progress.send_modify(|it| it.unfinished = unfinished);
+        self.count(&inner, 0);
+    }
+
+    /// From now on nobody expects to hear of this transaction.
+    pub fn forget(&self, plan: &Plan) {
+        let mut inner = self.inner.lock();
+        inner.unfinished.remove(plan.id());
+        self.count(&inner, 0);
+    }
+
+    fn count(&self, inner: &Inner, answers: usize) {
+        self.progress.send_modify(|it| {
+            it.answers += answers;
+            it.unfinished = inner.unfinished.len();
+        });
     }
 
     /// Makes a call and writes down what was heard.
@@ -73,11 +90,7 @@ impl Heard {
         if is_end(answer) {
             inner.unfinished.remove(plan.id());
         }
-        let unfinished = inner.unfinished.len();
-        self.progress.send_modify(|it| {
-            it.answers += 1;
-            it.unfinished = unfinished;
-        });
+        self.count(&inner, 1);
         answer
     }
 

@@ -15,7 +15,8 @@ use tercet_sdk::client::{Client, Tried};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
 use super::{
-    heard::{Heard, Progress, is_end},
+    books,
+    heard::{Heard, PROGRESS_TIMEOUT, Progress, is_end},
     history::Answer,
     plan::{Plan, WAIT, take},
 };
@@ -43,6 +44,8 @@ struct Shared {
     /// Transactions to ask about, a permit for each.
     open: Mutex<VecDeque<Arc<Plan>>>,
     opened: Semaphore,
+    /// Transactions that nobody asks about until the end.
+    forgotten: Mutex<Vec<Arc<Plan>>>,
 }
 
 impl Load {
@@ -54,6 +57,7 @@ impl Load {
             stopping: AtomicBool::new(false),
             open: Mutex::default(),
             opened: Semaphore::new(0),
+            forgotten: Mutex::default(),
         });
         let mut load = Self {
             shared: Arc::clone(&shared),
@@ -76,14 +80,35 @@ impl Load {
         while let Some(sender) = self.senders.join_next().await {
             sender.expect("a sender never panics");
         }
-        let heard = &self.shared.heard;
-        if heard.until(|it| it.unfinished == 0).await.is_none() {
-            println!("not over: {}", heard.describe());
+        self.shared.until_all_heard().await;
+        self.shared.until_none_is_open().await;
+        for plan in std::mem::take(&mut *self.shared.forgotten.lock()) {
+            self.shared.heard.remember(&plan);
+            self.shared.keep_asking(plan);
         }
+        self.shared.until_all_heard().await;
     }
 }
 
 impl Shared {
+    async fn until_all_heard(&self) {
+        if self.heard.until(|it| it.unfinished == 0).await.is_none() {
+            println!("not over: {}", self.heard.describe());
+        }
+    }
+
+    /// Those that were forgotten must come to their end without anybody asking for them by name.
+    async fn until_none_is_open(&self) {
+        let over = timeout(PROGRESS_TIMEOUT, async {
+            while books::unfinished(&self.client).await.sum() > 0 {
+                tokio::time::sleep(ASK_AGAIN).await; // no event says how many there are
+            }
+        });
+        if over.await.is_err() {
+            let left = books::unfinished(&self.client).await;
+            panic!("L1 is broken: nobody asks for them, and nothing happens: {left}");
+        }
+    }
     async fn send(self: Arc<Self>, mut rng: Rng) {
         let room = |it: &Progress| it.unfinished < UNFINISHED_MAX;
         while !self.stopping.load(Ordering::Relaxed) {
@@ -95,7 +120,15 @@ impl Shared {
                 Some(_) => self.submit(&plan).await,
                 None => self.interact(&plan, &mut rng).await,
             };
-            self.keep_asking(plan, answer);
+            if is_end(answer) {
+                continue;
+            }
+            if plan.forgotten {
+                self.heard.forget(&plan);
+                self.forgotten.lock().push(plan);
+            } else {
+                self.keep_asking(plan);
+            }
         }
     }
 
@@ -121,15 +154,15 @@ impl Shared {
             if answer == Answer::Unknown {
                 tokio::time::sleep(ASK_AGAIN).await;
             }
-            self.keep_asking(plan, answer);
+            if !is_end(answer) {
+                self.keep_asking(plan);
+            }
         }
     }
 
-    fn keep_asking(&self, plan: Arc<Plan>, answer: Answer) {
-        if !is_end(answer) {
-            self.open.lock().push_back(plan);
-            self.opened.add_permits(1);
-        }
+    fn keep_asking(&self, plan: Arc<Plan>) {
+        self.open.lock().push_back(plan);
+        self.opened.add_permits(1);
     }
 
     async fn submit(&self, plan: &Plan) -> Answer {

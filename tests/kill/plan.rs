@@ -30,6 +30,8 @@ pub struct Plan {
     pub options: Options,
     /// None: it is interactive.
     pub submit: Option<Submit>,
+    /// Its client goes away after the first answer: the coordinator has to finish it unasked.
+    pub forgotten: bool,
 }
 
 impl Plan {
@@ -58,6 +60,7 @@ impl Plan {
             intent,
             options,
             submit,
+            forgotten: rng.u8(..4) == 0,
         }
     }
 
