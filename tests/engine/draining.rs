@@ -108,6 +108,20 @@ async fn a_shutdown_lets_calls_end_and_hands_the_rest_to_the_next_start() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_for_calls_in_flight_and_not_for_attempts_to_come() {
+    let world = World::new();
+    world.ledger.down("money");
+    world.submit(patient("o", ReplyMode::ThreeState), secs(60));
+    tokio::time::sleep(millis(100)).await; // the next attempt is at 200 ms, then 1200
+    world.engine.shutdown().await;
+    assert_eq!(world.start.elapsed(), millis(100));
+    assert_eq!(world.calls("money").len(), 1);
+    world.ledger.up("money");
+    let world = world.restart(EngineConfig::default()).await;
+    assert_eq!(outcome(&*world.end_of("o").await), Outcome::Success);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_waits_no_longer_than_it_is_allowed_to() {
     let world = World::with(EngineConfig {
         drain_ms: 700,

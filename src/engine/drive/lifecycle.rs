@@ -48,7 +48,7 @@ impl Drive {
             return self.saving.is_none();
         }
         let near = Instant::now() + STAYS_FOR;
-        let soon = self.timers.next().is_some_and(|at| at < near);
+        let soon = !self.leaving && self.timers.next().is_some_and(|at| at < near);
         if soon || !self.flying.is_empty() || self.saving.is_some() {
             return false;
         }

@@ -64,6 +64,7 @@ pub(super) fn spawn(
         calls_begun: 0,
         saving: None,
         save_again: false,
+        leaving: false,
         permit: None,
     };
     drivers.spawn(drive.run().instrument(span));
@@ -86,6 +87,8 @@ struct Drive {
     saving: Option<Saving>,
     /// Something has to be saved as soon as the commit under way has ended.
     save_again: bool,
+    /// The engine drains, and this driver knows.
+    leaving: bool,
     permit: Option<Permit>,
 }
 
@@ -139,7 +142,7 @@ impl Drive {
                 Happened::Ended(Some(ended)) => self.call_ended(ended).await?,
                 Happened::Saved(record, result) => self.saved(record, result)?,
                 Happened::Due => self.due().await?,
-                Happened::Draining => self.decide_before_leaving().await?,
+                Happened::Draining => self.prepare_to_leave().await?,
                 Happened::Ended(None) | Happened::Unfollowed => {}
                 Happened::Stopped => return self.hand_back().await,
             }
@@ -149,7 +152,7 @@ impl Drive {
     async fn next(&mut self) -> Happened {
         let due = self.timers.next();
         let followed = self.seen.receiver_count() > 0;
-        let heeds_draining = self.is_undecided_two_state() && followed;
+        let heeds_draining = !self.leaving || (self.is_undecided_two_state() && followed);
         tokio::select! {
             biased;
             () = self.engine.stopped.cancelled() => Happened::Stopped,
@@ -172,8 +175,13 @@ impl Drive {
         Ok(())
     }
 
-    /// A TWO_STATE caller gets its decision before the process goes away.
-    async fn decide_before_leaving(&mut self) -> Result<(), StoreError> {
+    /// No attempt is waited for any more, and a TWO_STATE caller gets its decision before the process
+    /// goes away.
+    async fn prepare_to_leave(&mut self) -> Result<(), StoreError> {
+        self.leaving = true;
+        if !self.is_undecided_two_state() || self.seen.receiver_count() == 0 {
+            return Ok(());
+        }
         let step = self
             .transaction()
             .step(Input::Due(Timer::FirstWait), self.context());
