@@ -20,7 +20,7 @@ pub const ROLE: &str = "KILL_PARTICIPANT";
 /// The accounts of every participant, and what is on them at the start.
 pub const ACCOUNTS: [(&str, i64); 2] = [(PLENTY, 1_000_000), (SCARCE, 40)];
 pub const PLENTY: &str = "plenty";
-/// Soon used up, so that Trys are refused.
+/// Soon used up, so that a Try is refused.
 pub const SCARCE: &str = "scarce";
 
 /// Every other call is slow before its effect, every fourth after it, by up to so much.

@@ -21,7 +21,7 @@ const RETRY_INTERVALS: [Duration; 4] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
 ];
-/// Some Trys are given up before a slow participant answers, and some transactions expire.
+/// Some Try calls are given up before a slow participant answers, and some transactions expire.
 const TRY_TIMEOUT_MS: [u64; 3] = [150, 1_000, 3_000];
 const TIMEOUT_S: [u64; 3] = [4, 10, 30];
 
