@@ -109,6 +109,7 @@ impl Shared {
             panic!("L1 is broken: nobody asks for them, and nothing happens: {left}");
         }
     }
+
     async fn send(self: Arc<Self>, mut rng: Rng) {
         let room = |it: &Progress| it.unfinished < UNFINISHED_MAX;
         while !self.stopping.load(Ordering::Relaxed) {
