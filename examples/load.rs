@@ -26,7 +26,6 @@ use tercet_sdk::{
     participant::{Branch, Later, MemoryFence, Participant, Resource, TryError},
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::server::TcpIncoming;
 
 /// Transactions before the clock starts, so that connections are open and code is warm.
@@ -128,7 +127,7 @@ async fn coordinator(store: Arc<SledStore>) -> anyhow::Result<String> {
             flag: "--participant".into(),
         });
         let participant = Participant::new(name, MemoryFence::new(0)).resource(Taker);
-        let incoming = TcpListenerStream::new(listener);
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(participant.serve_with_incoming(incoming, pending::<()>()));
     }
     let config = Sources {

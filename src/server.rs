@@ -33,7 +33,8 @@ use crate::{
     config::Config,
     engine::{Engine, EngineConfig, SystemClock},
     participants::{GrpcParticipants, ParticipantConfig, ParticipantsConfig, measure},
-    proto, rpc,
+    proto::DESCRIPTORS,
+    rpc,
     store::Store,
 };
 
@@ -296,7 +297,7 @@ fn reflection() -> impl tonic::codegen::Service<
 + Sync
 + 'static {
     tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("both descriptor sets come from a compiler")
@@ -366,4 +367,33 @@ fn participants(config: &Config) -> ParticipantsConfig {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tower::{ServiceBuilder, ServiceExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_an_internal_error_not_a_cancellation() {
+        let handler = tower::service_fn(|(): ()| async {
+            let faulty = std::hint::black_box(true);
+            assert!(!faulty, "a fault of ours");
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        });
+        let handler = ServiceBuilder::new()
+            .map_request(|request: http::Request<Body>| drop(request))
+            .service(handler);
+        let service = ServiceBuilder::new()
+            .layer(CatchPanicLayer::custom(internal_error as PanicToStatus))
+            .service(handler);
+        let answer = service.oneshot(http::Request::new(Body::empty())).await;
+        let answer = answer.expect("an answer");
+        let status = Status::from_header_map(answer.headers()).expect("a gRPC status");
+        assert_eq!(status.code(), Code::Internal);
+        assert!(status.message().contains("repeat it with the same id"));
+    }
 }

@@ -545,6 +545,20 @@ async fn participant_check_prints_what_holds_and_ends_with_1_when_something_does
             payload,
         ])
     };
+    let empty = directory();
+    let empty = empty.path().join("empty");
+    fs::write(&empty, "").expect("it is written");
+    let empty = empty.to_str().expect("text");
+    let holds = run(&[
+        "participant",
+        "check",
+        &url,
+        "--resource",
+        "reserve",
+        "--payload-file",
+        empty,
+    ]);
+    assert_eq!(holds.code, 0, "{}{}", holds.out, holds.err);
     // A resource whose Try never succeeds can't be put to the test.
     let refused = check("refuse", "{}");
     assert_eq!(refused.code, 1);

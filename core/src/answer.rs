@@ -2,7 +2,7 @@
 //!
 //! Only the participant's own FAILED is a failure. A timeout, a lost connection, any other gRPC
 //! error and an unreadable reply are indeterminate: the next attempt asks first, then acts by the
-//! table in [`Work::recorded`].
+//! table in `Work::recorded`, one row a line.
 
 use crate::{
     operation::{Operation, RecordState},

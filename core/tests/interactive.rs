@@ -130,6 +130,17 @@ fn the_deadline_cancels_what_was_never_committed() {
 }
 
 #[test]
+fn the_deadline_cancels_a_commit_that_was_asked_for_and_is_still_undecided() {
+    let mut run = Run::begun(ReplyMode::ThreeState);
+    run.add(contract(0)).unwrap();
+    run.commit(&[0]).unwrap();
+    run.due(Timer::Expire);
+    assert_eq!(run.tx.state, State::Canceling);
+    let reason = run.tx.failure.map(|it| it.reason.to_string());
+    assert_eq!(reason.as_deref(), Some("EXPIRED"));
+}
+
+#[test]
 fn a_submitted_transaction_takes_neither_branches_nor_a_commit() {
     let mut run = Run::submitted(ReplyMode::ThreeState, 1);
     let branch = run.add(contract(1));

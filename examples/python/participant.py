@@ -201,7 +201,12 @@ def main() -> None:
         resource, item = name.split("/")
         holdings.open(fence, resource, item, int(count))
 
-    server = grpc.server(ThreadPoolExecutor(max_workers=8))
+    # The coordinator pings its connections every 20 s, also when they are idle.
+    pings = [
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+    server = grpc.server(ThreadPoolExecutor(max_workers=8), options=pings)
     pb_grpc.add_ParticipantServiceServicer_to_server(Participant(fence), server)
     healthy = health.HealthServicer()
     healthy.set("", health_pb2.HealthCheckResponse.SERVING)

@@ -2,7 +2,7 @@
 
 use tercet_sdk::participant::{Participant, SqliteFence};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 
 /// The address and the database file of a server that runs alone.
 #[allow(dead_code, reason = "the shop gives its own")]
@@ -18,7 +18,6 @@ pub async fn serve(participant: Participant<SqliteFence>, address: &str) -> anyh
     let listener = TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
     let shutdown = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
-    Ok(participant
-        .serve_with_incoming(TcpListenerStream::new(listener), shutdown)
-        .await?)
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    Ok(participant.serve_with_incoming(incoming, shutdown).await?)
 }

@@ -1,8 +1,8 @@
 //! `tercet participant`: the contract, against any participant in any language.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::json;
 use tercet_sdk::{
     client::Payload,
@@ -14,6 +14,38 @@ use super::{
     output::{self, Format},
     tx::reach,
 };
+
+/// The request of each Try: one that can succeed some forty times.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Request {
+    /// The request of each Try as JSON, for a participant that reads JSON. It must be one that can
+    /// succeed some forty times.
+    #[arg(long, value_name = "JSON")]
+    payload: Option<String>,
+    /// The request of each Try as the bytes of this file, for example an encoded protobuf message.
+    #[arg(long, value_name = "FILE")]
+    payload_file: Option<PathBuf>,
+}
+
+impl Request {
+    fn read(self) -> Result<Payload, Problem> {
+        if let Some(path) = self.payload_file {
+            let bytes = std::fs::read(&path).map_err(|error| {
+                let what = format!("{} can't be read: {error}", path.display());
+                Problem::new(what, "name a file with --payload-file")
+            })?;
+            return Ok(Payload::raw("", bytes));
+        }
+        let json = self.payload.unwrap_or_default();
+        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&json) {
+            let what = format!("--payload is no JSON: {error}");
+            let help = r#"for example --payload '{"sku": "tea", "count": 1}'"#;
+            return Err(Problem::new(what, help));
+        }
+        Ok(Payload::json(json))
+    }
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Participant {
@@ -28,9 +60,8 @@ pub(crate) enum Participant {
         /// Which of its resources.
         #[arg(long)]
         resource: String,
-        /// The request of each Try, one that can succeed some forty times.
-        #[arg(long, value_name = "JSON")]
-        payload: String,
+        #[command(flatten)]
+        payload: Request,
         /// How long one call may take.
         #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
         call_timeout: Duration,
@@ -49,19 +80,12 @@ impl Participant {
             call_timeout,
             output,
         } = self;
-        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&payload) {
-            let what = format!("--payload is no JSON: {error}");
-            return Err(Problem::new(
-                what,
-                r#"for example --payload '{"sku": "tea", "count": 1}'"#,
-            ));
-        }
         let url = if address.contains("://") {
             address
         } else {
             format!("http://{address}")
         };
-        let mut options = CheckOptions::new(resource, Payload::json(payload));
+        let mut options = CheckOptions::new(resource, payload.read()?);
         options.call_timeout = call_timeout;
         let report = block_on(async {
             reach(&url, "start the participant, or check its address").await?;

@@ -34,7 +34,7 @@ fn complaint(sources: &Sources) -> String {
 }
 
 #[test]
-fn the_repositorys_file_sets_every_key_to_its_default() {
+fn the_file_of_this_repository_sets_every_key_to_its_default() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tercet.toml");
     let sources = Sources {
         file: Some(path),
@@ -54,7 +54,7 @@ fn the_repositorys_file_sets_every_key_to_its_default() {
 }
 
 #[test]
-fn the_examples_in_the_repositorys_file_are_valid_too() {
+fn the_examples_in_that_file_are_valid_too() {
     let text = include_str!("../../tercet.toml");
     let (_, example) = text
         .split_once("# [participants.")

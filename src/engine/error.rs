@@ -57,6 +57,18 @@ pub enum EngineError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The transaction is known and goes on, but too many ask something of it at once.
+    #[error(
+        "{waiting} callers already ask something of transaction {id}; it goes on, ask again later"
+    )]
+    Busy {
+        /// Which transaction.
+        id: TransactionId,
+        /// How many callers wait.
+        waiting: usize,
+        /// When to ask again.
+        retry_after: Duration,
+    },
     /// TWO_STATE: this caller's wait ended before the decision, which it may not shorten.
     #[error("the wait ended before transaction {0} was decided; send the same request again")]
     WaitEnded(TransactionId),

@@ -126,8 +126,9 @@ impl Inner {
         let follower = handle.seen.subscribe();
         if handle.inbox.try_send(command).is_err() {
             let retry_after = Duration::from_millis(100);
-            return Err(EngineError::InflightLimit {
-                limit: INBOX_COMMANDS_MAX,
+            return Err(EngineError::Busy {
+                id: id.clone(),
+                waiting: INBOX_COMMANDS_MAX,
                 retry_after,
             });
         }

@@ -15,6 +15,7 @@
 //! 4. A caller that goes away changes nothing: drivers are tasks of their own.
 
 mod admission;
+mod callers;
 mod clock;
 mod draft;
 mod drive;
@@ -34,7 +35,7 @@ use std::{
 use tercet_core::{
     ids::{BranchId, TransactionId},
     operation::Operation,
-    outcome::{Outcome, ReplyMode},
+    outcome::ReplyMode,
     payload::Failure,
     request::{Report, Request},
     transaction::{BranchSpec, BranchState},
@@ -44,7 +45,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     admission::Admission,
-    live::{Command, Done, Live, Submission},
+    callers::is_definitive,
+    live::{Command, Live, Submission},
     recover::Schedule,
 };
 pub use self::{
@@ -382,77 +384,6 @@ impl Engine {
         self.inner.stopped.cancel();
         self.inner.background.wait().await;
     }
-
-    async fn ask(
-        &self,
-        id: &TransactionId,
-        request: Request,
-        wait: Option<Duration>,
-    ) -> Result<(Follow, bool), EngineError> {
-        self.send(id, |reply| Command::Ask(Box::new(request), wait, reply))
-            .await
-    }
-
-    /// Sends a command to the transaction's driver, and follows the transaction once it has been
-    /// carried out. True: this caller is the one whose wait counts.
-    async fn send(
-        &self,
-        id: &TransactionId,
-        command: impl FnOnce(live::Reply) -> Command,
-    ) -> Result<(Follow, bool), EngineError> {
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        let seen = self.inner.send(id, command(reply))?;
-        let Done { first, record } = answer.await.map_err(|_| self.inner.gone())??;
-        Ok((Follow::live(record, seen), first))
-    }
-
-    /// Sends a command whose caller does not wait for what follows from it: nobody attends to the
-    /// transaction because of it.
-    async fn tell(
-        &self,
-        id: &TransactionId,
-        command: impl FnOnce(live::Reply) -> Command,
-    ) -> Result<Arc<Record>, EngineError> {
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        drop(self.inner.send(id, command(reply))?);
-        let Done { record, .. } = answer.await.map_err(|_| self.inner.gone())??;
-        Ok(record)
-    }
-
-    /// Waits for SUCCESS or FAILED. TWO_STATE never answers PROCESSING: its first caller gets the
-    /// decision that the end of its wait forces, any other caller no outcome at all.
-    async fn settle(
-        &self,
-        follow: &mut Follow,
-        deadline: Instant,
-        first: bool,
-    ) -> Result<Arc<Record>, EngineError> {
-        let two_state = follow.record().transaction.mode == ReplyMode::TwoState;
-        if two_state && first {
-            follow.until(is_definitive).await;
-        } else {
-            self.reach(follow, deadline, is_definitive).await;
-        }
-        let record = follow.record();
-        if two_state && !is_definitive(&record) {
-            return Err(self.inner.ended_early(&record.id));
-        }
-        Ok(record)
-    }
-
-    /// Waits until the record is as wanted, the deadline has come, or the engine drains.
-    async fn reach(
-        &self,
-        follow: &mut Follow,
-        deadline: Instant,
-        wanted: impl Fn(&Record) -> bool,
-    ) {
-        tokio::select! {
-            () = follow.until(wanted) => {}
-            () = tokio::time::sleep_until(deadline) => {}
-            () = self.inner.draining.cancelled() => {}
-        }
-    }
 }
 
 /// A call may follow from what is in memory alone, so nobody may wait for a commit to learn that the
@@ -488,16 +419,4 @@ impl Inner {
         self.draining.cancel();
         self.stopped.cancel();
     }
-
-    fn ended_early(&self, id: &TransactionId) -> EngineError {
-        if self.draining.is_cancelled() {
-            self.gone()
-        } else {
-            EngineError::WaitEnded(id.clone())
-        }
-    }
-}
-
-fn is_definitive(record: &Record) -> bool {
-    record.transaction.outcome() != Outcome::Processing
 }

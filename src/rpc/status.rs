@@ -77,6 +77,12 @@ impl From<EngineError> for Status {
                 let reason = ErrorReason::InflightLimit;
                 answer(Code::ResourceExhausted, reason, message, details)
             }
+            EngineError::Busy { retry_after, .. } => {
+                let mut details = ErrorDetails::new();
+                details.set_retry_info(Some(*retry_after));
+                let reason = ErrorReason::TransactionBusy;
+                answer(Code::ResourceExhausted, reason, message, details)
+            }
             EngineError::WaitEnded(_) => {
                 let reason = ErrorReason::WaitEnded;
                 answer(Code::DeadlineExceeded, reason, message, ErrorDetails::new())
@@ -316,6 +322,16 @@ mod tests {
                 Code::ResourceExhausted,
                 "INFLIGHT_LIMIT",
                 "QuotaFailure",
+            ),
+            (
+                EngineError::Busy {
+                    id: id(),
+                    waiting: 9,
+                    retry_after: RETRY_AFTER,
+                },
+                Code::ResourceExhausted,
+                "TRANSACTION_BUSY",
+                "RetryInfo",
             ),
             (
                 EngineError::WaitEnded(id()),

@@ -41,7 +41,7 @@ impl Resource<Amounts> for Take {
 
     async fn on_try(&self, it: &mut Amounts, _: &Branch, ask: Amount) -> Result<Amount, TryError> {
         if it.free < ask.count {
-            return Err(refuse("OUT_OF_STOCK").with("free", it.free).into());
+            return Err(refuse("OUT_OF_STOCK").with("free", it.free));
         }
         it.free -= ask.count;
         it.reserved += ask.count;

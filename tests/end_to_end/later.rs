@@ -41,7 +41,7 @@ impl Remote for Charge {
         let said = provider.wait_for(Option::is_some).await.map(|it| *it);
         match said {
             Ok(Some(true)) => Ok(Progress::Done(ask)),
-            _ => Err(refuse("CARD_DECLINED").into()),
+            _ => Err(refuse("CARD_DECLINED")),
         }
     }
 

@@ -83,10 +83,7 @@ async fn a_submit_that_attaches_while_a_decision_is_synced_hears_only_what_is_du
     tokio::time::sleep(secs(1)).await;
     assert!(!attached.is_finished());
     world.store.release();
-    assert_eq!(
-        outcome(&*attached.await.unwrap().unwrap()),
-        Outcome::Success
-    );
+    assert_eq!(outcome(&attached.await.unwrap().unwrap()), Outcome::Success);
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,6 +76,13 @@ fn always() -> Vec<Property<Scenario>> {
         P::always("S5 no Try takes effect after its Cancel", |_, w| {
             all(w, |it| !it.tried_after_cancel)
         }),
+        P::always(
+            "S5 the end of a rollback has fenced every branch",
+            |_, w| {
+                let mut recorded = recorded(w);
+                !durably(w, State::Canceled) || recorded.all(|it| it.state() == Some(Row::Canceled))
+            },
+        ),
         P::always("S6 one effect per operation", |_, w| {
             all(w, |it| it.effects.iter().all(|count| *count <= 1))
         }),

@@ -49,6 +49,8 @@ pub(crate) enum Action {
     Lost(usize, bool),
     Hears(usize, Operation, Reply),
     Learns(usize, Operation, RecordState),
+    /// A Query is not implemented, or its state unspecified.
+    Unclear(usize),
     Arrives(usize, Operation, bool),
     JobEnds(usize, Operation, bool),
     Reports(usize),
@@ -123,6 +125,7 @@ impl Scenario {
                 actions.push(Action::Due(Timer::Attempt(branch)));
                 actions.push(Action::Lost(branch, false));
                 actions.push(Action::Lost(branch, true));
+                actions.push(Action::Unclear(branch));
             }
             if it.state == BranchState::Trying {
                 actions.push(Action::NotSent(branch));
@@ -161,6 +164,7 @@ impl Scenario {
             Action::Lost(branch, query) => world.loses(branch, query),
             Action::Hears(branch, operation, reply) => world.hears(branch, operation, reply),
             Action::Learns(branch, operation, state) => world.learns(branch, operation, state),
+            Action::Unclear(branch) => world.learns_nothing(branch),
             Action::Arrives(branch, operation, agrees) => {
                 world.participants[branch].receives(operation, agrees);
             }
@@ -197,6 +201,7 @@ impl Scenario {
             Action::Due(Timer::Attempt(0)),
             Action::NotSent(0),
             Action::Lost(0, false),
+            Action::Unclear(0),
             Action::ClockPasses(0),
             Action::Flushes,
             Action::Crashes,

@@ -235,25 +235,35 @@ impl World {
 
     /// A call is given up on, or its reply was lost.
     pub(crate) fn loses(&mut self, branch: usize, query: bool) {
-        let owed = self.transaction().and_then(|tx| tx.owed_by(branch));
-        let Some(Call { operation, .. }) = owed else {
-            return;
-        };
-        self.happens(if query {
-            let answer = QueryAnswer::Indeterminate(Failure::default());
-            Input::Queried {
-                branch,
-                operation,
-                answer,
-            }
-        } else {
+        if query {
+            self.is_answered(branch, QueryAnswer::Indeterminate(Failure::default()));
+        } else if let Some(operation) = self.owed(branch) {
             let answer = Answer::Indeterminate(Failure::default());
-            Input::Answered {
+            self.happens(Input::Answered {
                 branch,
                 operation,
                 answer,
-            }
-        });
+            });
+        }
+    }
+
+    pub(crate) fn learns_nothing(&mut self, branch: usize) {
+        self.is_answered(branch, QueryAnswer::Unclear);
+    }
+
+    fn is_answered(&mut self, branch: usize, answer: QueryAnswer) {
+        if let Some(operation) = self.owed(branch) {
+            self.happens(Input::Queried {
+                branch,
+                operation,
+                answer,
+            });
+        }
+    }
+
+    fn owed(&self, branch: usize) -> Option<Operation> {
+        let call = self.transaction().and_then(|tx| tx.owed_by(branch));
+        call.map(|it| it.operation)
     }
 
     /// An answer to a Query reaches the coordinator.

@@ -4,8 +4,8 @@
 //! Only the coordinator can say so. It marks its errors with `google.rpc.ErrorInfo`, domain
 //! `tercet`, and a reason; a status without that mark was made by a proxy or by a gRPC library
 //! and proves nothing, whatever its code. Of the coordinator's own reasons, those given at the
-//! door, before anything is recorded, are refusals. WAIT_ENDED, SHUTTING_DOWN, STORE_UNAVAILABLE
-//! and STORE_CORRUPT are not: they may end a call whose work was recorded before.
+//! door, before anything is recorded, are refusals. TRANSACTION_BUSY, WAIT_ENDED, SHUTTING_DOWN,
+//! STORE_UNAVAILABLE and STORE_CORRUPT are not: they may end a call whose work was recorded before.
 
 use std::{fmt, time::Duration};
 
@@ -189,6 +189,7 @@ fn proves_refusal(reason: &str) -> bool {
         | ErrorReason::BranchSetMismatch => true,
         // These can end a call whose work was recorded, or whose write may have reached the disk.
         ErrorReason::Unspecified
+        | ErrorReason::TransactionBusy
         | ErrorReason::WaitEnded
         | ErrorReason::ShuttingDown
         | ErrorReason::StoreUnavailable

@@ -2011,6 +2011,8 @@ pub enum ErrorReason {
     BranchSetMismatch = 27,
     /// DEADLINE_EXCEEDED: TWO_STATE, this caller's wait ended before the decision; send the same request again
     WaitEnded = 28,
+    /// RESOURCE_EXHAUSTED + RetryInfo: too many callers of this one transaction at once; it is known, and goes on
+    TransactionBusy = 29,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2048,6 +2050,7 @@ impl ErrorReason {
             Self::ReportTokenInvalid => "ERROR_REASON_REPORT_TOKEN_INVALID",
             Self::BranchSetMismatch => "ERROR_REASON_BRANCH_SET_MISMATCH",
             Self::WaitEnded => "ERROR_REASON_WAIT_ENDED",
+            Self::TransactionBusy => "ERROR_REASON_TRANSACTION_BUSY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2082,6 +2085,7 @@ impl ErrorReason {
             "ERROR_REASON_REPORT_TOKEN_INVALID" => Some(Self::ReportTokenInvalid),
             "ERROR_REASON_BRANCH_SET_MISMATCH" => Some(Self::BranchSetMismatch),
             "ERROR_REASON_WAIT_ENDED" => Some(Self::WaitEnded),
+            "ERROR_REASON_TRANSACTION_BUSY" => Some(Self::TransactionBusy),
             _ => None,
         }
     }

@@ -205,6 +205,9 @@ impl<F: Fence> Participant<F> {
     /// Serves connections that come from anywhere: a listener bound elsewhere, a TLS acceptor, a
     /// simulated network. Otherwise as [`serve`](Self::serve).
     ///
+    /// TCP connections should have `TCP_NODELAY`: without it a reply can wait 40 ms for the peer's
+    /// acknowledgement.
+    ///
     /// # Errors
     /// [`ServeError`].
     pub async fn serve_with_incoming<I, IO, E>(

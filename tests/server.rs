@@ -1,0 +1,128 @@
+//! The server as a whole, in this process: how it shows its health, and how it ends.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use tercet::{
+    config::Config,
+    server::{self, Connector, ServeError},
+    store::{MemoryStore, Store},
+};
+use tercet_core::ids::Realm;
+use tercet_sdk::client::{Client, Submit};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint, server::TcpIncoming};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+/// Only a test that fails waits as long.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
+
+struct Running {
+    url: String,
+    shutdown: CancellationToken,
+    served: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Running {
+    async fn start(store: MemoryStore) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let shutdown = CancellationToken::new();
+        let asked = shutdown.clone().cancelled_owned();
+        let store: Arc<dyn Store> = Arc::new(store);
+        let served = tokio::spawn(async move {
+            let incoming = TcpIncoming::from(listener);
+            let config = Config::defaults();
+            server::run(&config, store, incoming, Connector::tcp(), asked).await
+        });
+        Self {
+            url,
+            shutdown,
+            served,
+        }
+    }
+
+    async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(self.url.clone()).expect("a URL");
+        endpoint.connect().await.expect("it listens")
+    }
+
+    async fn end(self) -> Result<(), ServeError> {
+        let ended = tokio::time::timeout(END_TIMEOUT, self.served).await;
+        ended.expect("it ends in time").expect("it doesn't panic")
+    }
+}
+
+fn store() -> MemoryStore {
+    MemoryStore::new(Realm::parse("test").expect("a name"))
+}
+
+fn about(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest {
+        service: service.into(),
+    }
+}
+
+#[tokio::test]
+async fn a_watch_of_its_health_sees_the_end_coming_and_does_not_hold_it_up() {
+    let running = Running::start(store()).await;
+    let mut health = HealthClient::new(running.channel().await);
+    for service in ["", "tercet.v1.CoordinatorService"] {
+        let answer = health.check(about(service)).await.expect("it is served");
+        assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+    }
+    let mut watch = health
+        .watch(about(""))
+        .await
+        .expect("it is served")
+        .into_inner();
+    let first = watch
+        .message()
+        .await
+        .expect("it goes on")
+        .expect("a status");
+    assert_eq!(first.status(), ServingStatus::Serving);
+
+    running.shutdown.cancel();
+    let next = watch
+        .message()
+        .await
+        .expect("it goes on")
+        .expect("a status");
+    assert_eq!(next.status(), ServingStatus::NotServing);
+    assert!(watch.message().await.expect("it ends well").is_none());
+    running.end().await.expect("it was asked to end");
+}
+
+#[tokio::test]
+async fn a_broken_store_ends_it_with_the_reason() {
+    let store = store();
+    store.fail_commit(1);
+    let running = Running::start(store).await;
+    let client = Client::new(&running.url).expect("a URL");
+    let order = Submit::new("order-1").wait(Duration::ZERO);
+    let order = order.branch_raw("nobody", "reserve", Vec::new());
+    // Unknown to everybody, so nothing is committed: the store is still whole.
+    client.submit(&order).await.expect_err("it is refused");
+    // An id that nobody knows is recorded as canceled, which is the first commit.
+    let rollback = client.rollback("order-2", "a test", Duration::ZERO).await;
+    drop(rollback);
+    match running.end().await {
+        Err(ServeError::StoreBroken(reason)) => assert!(!reason.is_empty()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn it_ends_when_no_more_connections_can_come() {
+    let incoming = futures::stream::empty::<Result<tokio::net::TcpStream, std::io::Error>>();
+    let store: Arc<dyn Store> = Arc::new(store());
+    let config = Config::defaults();
+    let served = server::run(&config, store, incoming, Connector::tcp(), pending());
+    let served = tokio::time::timeout(END_TIMEOUT, served).await;
+    served
+        .expect("it ends in time")
+        .expect("nothing went wrong");
+}
