@@ -4,42 +4,49 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use tercet::{
-    engine::{EngineConfig, Follow},
+    engine::{EngineConfig, EngineError, Follow},
     store::{Listing, Record},
 };
 use tercet_core::{
     outcome::{Outcome, ReplyMode},
     transaction::State,
 };
+use tokio::task::JoinHandle;
 
 use crate::{
     common::{WAIT, id},
     support::{World, millis, outcome, patient, secs},
 };
 
+type Caller = JoinHandle<Result<Arc<Record>, EngineError>>;
+
 /// An order that is about to be committed: the decision is written and waits for its sync.
-async fn deciding(mode: ReplyMode) -> World {
+async fn deciding(mode: ReplyMode) -> (World, Caller, Follow) {
     let world = World::new();
     world.ledger.down("money");
-    world.submit(patient("o", mode), WAIT);
+    let caller = world.submit(patient("o", mode), WAIT);
     tokio::time::sleep(millis(100)).await;
+    let follow = world.engine.follow(&id("o")).unwrap();
     world.ledger.up("money");
     world.store.hold();
     let held = world.store.held(1).await;
     assert_eq!(held[0].transaction.state, State::Confirming);
-    world
+    (world, caller, follow)
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_read_shows_the_record_before() {
     for mode in [ReplyMode::TwoState, ReplyMode::ThreeState] {
-        let world = deciding(mode).await;
+        let (world, caller, mut follow) = deciding(mode).await;
         let before = world.record("o");
         assert_eq!(before.transaction.state, State::Trying);
         let waited = world.engine.wait(&id("o"), secs(1)).await.unwrap();
         assert_eq!(waited, before);
-        let mut follow = world.engine.follow(&id("o")).unwrap();
-        assert_eq!(follow.record(), before);
+        let later = world.engine.follow(&id("o")).unwrap();
+        assert_eq!(
+            (later.record(), follow.record()),
+            (before.clone(), before.clone())
+        );
         assert!(
             tokio::time::timeout(secs(1), follow.changed())
                 .await
@@ -58,6 +65,10 @@ async fn every_read_shows_the_record_before() {
             called, 4,
             "two Tries, a Query, a Try; nothing of the decision has left"
         );
+        assert!(
+            !caller.is_finished(),
+            "its caller was told what was not durable"
+        );
         world.store.release();
         assert!(follow.changed().await);
         assert_ne!(follow.record().transaction.state, State::Trying);
@@ -67,7 +78,7 @@ async fn every_read_shows_the_record_before() {
 
 #[tokio::test(start_paused = true)]
 async fn a_submit_that_attaches_while_a_decision_is_synced_hears_only_what_is_durable() {
-    let world = deciding(ReplyMode::ThreeState).await;
+    let (world, _caller, _follow) = deciding(ReplyMode::ThreeState).await;
     let attached = world.submit(patient("o", ReplyMode::ThreeState), secs(30));
     tokio::time::sleep(secs(1)).await;
     assert!(!attached.is_finished());
@@ -77,13 +88,13 @@ async fn a_submit_that_attaches_while_a_decision_is_synced_hears_only_what_is_du
 
 #[tokio::test(start_paused = true)]
 async fn a_decision_whose_sync_was_lost_was_never_made() {
-    let world = deciding(ReplyMode::ThreeState).await;
+    let (world, _caller, _follow) = deciding(ReplyMode::ThreeState).await;
     let seen = world.record("o").revision;
     let world = world.restart(EngineConfig::default()).await;
     assert_eq!(world.record("o").revision, seen);
     assert_eq!(outcome(&*world.end_of("o").await), Outcome::Success);
 
-    let world = deciding(ReplyMode::TwoState).await;
+    let (world, _caller, _follow) = deciding(ReplyMode::TwoState).await;
     let world = world.restart(EngineConfig::default()).await;
     let end = world.end_of("o").await;
     assert_eq!(
