@@ -69,8 +69,16 @@ impl Schedule {
         entry.timers
     }
 
-    /// Has it driven again at once, from its record.
+    /// Has it driven again: at once from its record, unless it has been parked meanwhile, whose timers
+    /// know better.
     pub(super) fn again(&self, id: &TransactionId) {
+        let mut parked = self.parked.lock();
+        if let Some(at) = parked.entries.get(id).map(|entry| entry.at) {
+            parked.due.insert((at, id.clone()));
+            self.earlier.notify_one();
+            return;
+        }
+        drop(parked);
         self.insert(id, Instant::now(), None);
     }
 
@@ -163,5 +171,37 @@ pub(super) async fn drive_due(engine: Arc<Inner>) {
             engine.schedule.again(&id);
             tokio::task::yield_now().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tercet_core::step::Timer;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_driven_again_keeps_the_timers_it_was_parked_with() {
+        let schedule = Schedule::default();
+        let id = TransactionId::parse("o").expect("an id");
+        let mut timers = Timers::default();
+        timers.arm(Timer::Expire, Instant::now());
+        schedule.park(&id, timers);
+        assert_eq!(schedule.next_due().await, id);
+        schedule.again(&id);
+        assert_eq!(schedule.next_due().await, id, "it is due again");
+        assert!(
+            schedule.take(&id).is_some(),
+            "its timers were lost, as by a restart"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_parked_is_driven_again_from_its_record() {
+        let schedule = Schedule::default();
+        let id = TransactionId::parse("o").expect("an id");
+        schedule.again(&id);
+        assert_eq!(schedule.next_due().await, id);
+        assert!(schedule.take(&id).is_none());
     }
 }
