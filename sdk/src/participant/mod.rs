@@ -1,68 +1,103 @@
 //! Write a participant: something that can be reserved by Try, used by Confirm and released by
 //! Cancel.
 //!
-//! A [`Resource`] is the business change alone. It runs on the connection of the transaction in which
-//! the fence's row is written, so both commit or neither does, and what is late, repeated or out
-//! of order never reaches it: a method is called when, and only when, its effect is due.
+//! Implement [`Resource`] on your database's connection, give it to a [`Participant`] over a
+//! [`Fence`] in the same database, and [serve](Participant::serve) it:
 //!
 //! ```
 //! use tercet_sdk::participant::{Branch, Later, MemoryFence, Participant, Resource, TryError, refuse};
 //!
-//! /// The fence's data here; `sqlx::SqliteConnection` or `sqlx::PgConnection` with a database.
-//! type Shelf = i64;
-//!
 //! #[derive(Clone, PartialEq, prost::Message)]
-//! struct Reserve {
-//!     #[prost(int64, tag = "1")]
-//!     count: i64,
+//! struct Seats {
+//!     #[prost(uint32, tag = "1")]
+//!     count: u32,
 //! }
 //!
-//! struct Stock;
+//! #[derive(Clone)]
+//! struct Plane { free: u32, held: u32, sold: u32 }
 //!
-//! impl Resource<Shelf> for Stock {
-//!     const NAME: &'static str = "reserve"; // what clients call it
-//!     type Request = Reserve;
-//!     type Held = Reserve; // kept with the row, given to Confirm and Cancel
+//! struct Booking;
 //!
-//!     async fn on_try(&self, free: &mut Shelf, _: &Branch, r: Reserve) -> Result<Reserve, TryError> {
-//!         if *free < r.count {
-//!             return Err(refuse("OUT_OF_STOCK").with("free", *free)); // FAILED, all rolled back
-//!         }
-//!         *free -= r.count;
-//!         Ok(r)
+//! impl Resource<Plane> for Booking {
+//!     const NAME: &'static str = "seat";
+//!     type Request = Seats;
+//!     type Held = Seats; // what Confirm and Cancel get to see of Try
+//!
+//!     async fn on_try(&self, db: &mut Plane, _: &Branch, ask: Seats) -> Result<Seats, TryError> {
+//!         let Some(left) = db.free.checked_sub(ask.count) else {
+//!             return Err(refuse("SOLD_OUT").with("free", db.free)); // FAILED, rolled back
+//!         };
+//!         db.free = left;
+//!         db.held += ask.count;
+//!         Ok(ask)
 //!     }
-//!     async fn on_confirm(&self, _: &mut Shelf, _: &Branch, _: Reserve) -> Result<(), Later> {
+//!     async fn on_confirm(&self, db: &mut Plane, _: &Branch, held: Seats) -> Result<(), Later> {
+//!         db.held -= held.count;
+//!         db.sold += held.count;
 //!         Ok(())
 //!     }
-//!     async fn on_cancel(&self, free: &mut Shelf, _: &Branch, held: Reserve) -> Result<(), Later> {
-//!         *free += held.count;
+//!     async fn on_cancel(&self, db: &mut Plane, _: &Branch, held: Seats) -> Result<(), Later> {
+//!         db.held -= held.count;
+//!         db.free += held.count;
 //!         Ok(())
 //!     }
 //! }
 //!
-//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let fence = MemoryFence::new(10); // loses everything at its end: for trials and tests
-//! let participant = Participant::new("inventory", fence).resource(Stock);
-//! participant.serve("127.0.0.1:7071", std::future::pending()).await?;
-//! # Ok(())
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! let fence = MemoryFence::new(Plane { free: 200, held: 0, sold: 0 });
+//! let shutdown = async { /* tokio::signal::ctrl_c().await, for example */ };
+//! Participant::new("airline", fence.clone()).resource(Booking)
+//!     .serve("127.0.0.1:0", shutdown).await?;
+//!
+//! // In a unit test, with the feature `testing`: does it keep the contract?
+//! # #[cfg(feature = "testing")] {
+//! use tercet_sdk::testing::{CheckOptions, Payload, check};
+//! let service = Participant::new("airline", fence.clone()).resource(Booking).into_service()?;
+//! let payload = Payload {
+//!     value: prost::Message::encode_to_vec(&Seats { count: 1 }).into(),
+//!     ..Payload::default()
+//! };
+//! check(service, CheckOptions::new("seat", payload)).await.assert_holds();
+//! assert_eq!(fence.read(|plane| plane.held).await, 0);
 //! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - **What `?` means.** An error of the database, or any other, is *indeterminate*: everything is
-//!   rolled back, and the coordinator asks and calls again. Only [`refuse`] is FAILED. A Confirm or
-//!   Cancel can't be refused by accident; [`Later::refused`] does it, and calls a person.
-//! - **Databases.** `SqliteFence` and `PostgresFence` (features `sqlite` and `postgres`) make their
-//!   tables with `migrate()`. All processes of a participant share one database, and so one fence.
-//! - **Another driver.** Implement [`Fence`] and [`FenceTransaction`]: begin, read the row for update,
-//!   insert it if absent, write it, commit. The adapters in this crate are the examples.
-//! - **Work outside of the database** (a payment provider, another service) implements [`Remote`]. It
-//!   must be idempotent by [`Branch::idempotency_key`]. It may end later: answer
-//!   [`Progress::Processing`] once another system owns it durably, and report the end with
-//!   [`Branch::report_token`] only after `on_try` has returned; the coordinator asks by itself too.
-//! - **Time.** Never release because time has passed: only the coordinator decides. Fence rows are kept
-//!   for 30 days past their transaction's deadline ([`Participant::retention`]).
-//! - **Does it keep the contract?** `tercet_sdk::testing::check` (feature `testing`) sends duplicates,
-//!   late and early calls in a unit test; `tercet participant check` does it from the command line.
+//! In production the fence is `SqliteFence` (feature `sqlite`; `impl Resource<sqlx::SqliteConnection>`,
+//! `SqliteFence::open(path)`) or `PostgresFence` (feature `postgres`; `impl
+//! Resource<sqlx::PgConnection>`, `PostgresFence::new(pool)`, then `migrate()` once). The statements of
+//! each method run on the connection they are given: they commit with the fence's row or not at
+//! all. So no method looks for duplicates, for a Cancel that came first or for a late Try.
+//!
+//! # What an error means
+//!
+//! `?` never says no. Whatever error it passes on rolls back and leaves the call **indeterminate**:
+//! the coordinator queries and calls again, and the client reads no failure. Only [`refuse`] answers
+//! FAILED and cancels the transaction. Confirm and Cancel may be late ([`Later`]) but are due: a
+//! [`Later::refused`] calls a person, and changes nothing of the decision.
+//!
+//! # Work outside of the database
+//!
+//! What can't commit with the fence's row (a payment provider, another service) implements
+//! [`Remote`] and is added with [`Participant::remote`]. The fence first records that the work is
+//! owed, then runs it, and after a crash runs it again: its methods must be idempotent by
+//! [`Branch::idempotency_key`]. Slow work is answered PROCESSING meanwhile; see
+//! [`Participant::answer_within`].
+//!
+//! # How long the fence remembers
+//!
+//! Rows of finished branches are removed 30 days after their transaction's deadline
+//! ([`Participant::retention`], at least one day), every hour, while the participant lives. No Try
+//! as old as a removed row is taken any more, even when the clock is set back. Never remove rows
+//! yourself, and never release by time: only the coordinator knows what was decided.
+//!
+//! # Another database or driver
+//!
+//! Implement [`Fence`] and [`FenceTransaction`], eight statements in all; the SDK does the rest. The
+//! suite in `sdk/tests/fence` of the repository runs every promise over every adapter: add yours to
+//! its `databases.rs` and to the list at the end of `main.rs`.
 
 use std::time::Duration;
 

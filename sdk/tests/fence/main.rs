@@ -52,7 +52,7 @@ macro_rules! suite {
         }
     };
     (@of $database:ty; $promises:ident: $($promise:ident,)*) => {$(
-        #[tokio::test]
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $promise() {
             $promises::$promise::<$database>().await;
         }

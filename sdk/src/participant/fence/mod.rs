@@ -3,8 +3,8 @@
 //!
 //! [`MemoryFence`], `SqliteFence` (feature `sqlite`) and `PostgresFence` (feature `postgres`) are
 //! in the box. Another database or driver implements [`Fence`] and [`FenceTransaction`], a few
-//! statements in all; what they must keep is said there, and `tests/fence.rs` of this crate checks
-//! it.
+//! statements in all; what they must keep is said there, and the suite in `tests/fence` of this
+//! crate checks it.
 
 use std::{error::Error, future::Future};
 
