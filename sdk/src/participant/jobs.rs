@@ -18,7 +18,7 @@ use tercet_core::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -38,6 +38,10 @@ use super::{
 const JOBS_MAX: usize = 1024;
 /// A call that joined the end of another job starts its own after it; so twice is enough.
 const JOBS_PER_CALL_MAX: u32 = 2;
+/// How often, and after which wait (doubled each time), a Try that ended after its Cancel is
+/// undone: for some three minutes, in which most outages end.
+const UNDO_ATTEMPTS_MAX: u32 = 12;
+const UNDO_WAIT: Duration = Duration::from_millis(50);
 
 /// The jobs of this process.
 #[derive(Clone, Default)]
@@ -147,7 +151,7 @@ impl<F: Fence> Calls<F> {
             };
             let held = end.held.clone();
             if self.finish(&branch.key, end).await? == After::UndoElsewhere {
-                return undo(handler, branch, body.request, held).await;
+                return Ok(undo(handler, branch, body.request, held).await);
             }
         }
         Ok(Ended::Settled)
@@ -259,22 +263,29 @@ fn ended(
     Step::Ended(StepEnd { end, held, failure })
 }
 
-/// Releases what a Try reserved after another process had canceled or refused the branch.
+/// Releases what a Try reserved after another process had canceled or refused the branch. Its row
+/// is closed, so no call will come to repeat it: it is repeated here.
 async fn undo(
     handler: &dyn RemoteHandler,
     branch: &Branch,
     request: Option<Bytes>,
     held: Option<Bytes>,
-) -> Result<Ended, Problem> {
-    match handler.on_cancel(branch, request, held).await {
-        Ok(Progress::Done(()) | Progress::Processing { .. }) => Ok(Ended::Settled),
-        Err(verdict) => {
-            tracing::error!(
-                branch = %branch.key,
-                ?verdict,
-                "a Try ended after its Cancel and could not be undone: release it by hand",
-            );
-            Ok(Ended::Settled)
-        }
+) -> Ended {
+    let mut wait = UNDO_WAIT;
+    for attempt in 1..=UNDO_ATTEMPTS_MAX {
+        let undoing = handler.on_cancel(branch, request.clone(), held.clone());
+        let verdict = match undoing.await {
+            // Another system that owns it will finish it.
+            Ok(Progress::Done(()) | Progress::Processing { .. }) => return Ended::Settled,
+            Err(verdict) => verdict,
+        };
+        tracing::warn!(branch = %branch.key, attempt, ?verdict, "a Try after its Cancel is not undone yet");
+        sleep(wait).await;
+        wait *= 2;
     }
+    tracing::error!(
+        branch = %branch.key,
+        "a Try ended after its Cancel and could not be undone: release it by hand",
+    );
+    Ended::Settled
 }

@@ -48,6 +48,8 @@ macro_rules! suite {
                 a_refused_remote_try_is_kept_and_repeated_as_refused,
                 an_error_of_remote_work_is_no_outcome_and_is_tried_again,
                 a_job_of_another_process_that_ends_after_the_cancel_undoes_itself,
+                an_undoing_that_fails_is_repeated,
+                a_branch_of_one_resource_is_closed_to_others,
             }
         }
     };

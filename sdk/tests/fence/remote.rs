@@ -15,12 +15,12 @@ use tokio::sync::{Semaphore, watch};
 use tonic::Code;
 
 use crate::{
-    bench::{Answer, Bench, Reserve, context, faulty, reserve},
-    databases::Database,
+    bench::{Answer, Bench, Reserve, bench, branch, context, faulty, reserve},
+    databases::{Database, Shelf},
 };
 
 /// Long enough for every job that nothing holds up.
-const PATIENT: Duration = Duration::from_secs(60);
+const PATIENT: Duration = Duration::from_secs(10);
 /// For jobs that are held up.
 const IMPATIENT: Duration = Duration::from_millis(30);
 
@@ -253,6 +253,48 @@ pub async fn a_job_of_another_process_that_ends_after_the_cancel_undoes_itself<D
     );
 }
 
+pub async fn an_undoing_that_fails_is_repeated<D: Database>() {
+    let (database, provider) = (D::fresh().await, Provider::closed());
+    let slow = process(&database, &provider, IMPATIENT);
+    let tx = charge("order-1");
+    let request = faulty("fail the undoing once");
+    assert_eq!(
+        slow.r#try(&tx, &request).await.unwrap().outcome,
+        Outcome::Processing
+    );
+    let other = process(&database, &provider, PATIENT);
+    assert!(other.cancel(&tx).await.unwrap().is_success());
+
+    provider.open_gate();
+    provider
+        .log_until(&tx, ["release", "reserve", "release with held"])
+        .await;
+}
+
+pub async fn a_branch_of_one_resource_is_closed_to_others<D: Database>() {
+    let (database, provider) = (D::fresh().await, Provider::open());
+    let (stock, payment) = (bench(&database), process(&database, &provider, PATIENT));
+    assert!(
+        stock
+            .r#try(&branch("order-1"), &reserve(1))
+            .await
+            .unwrap()
+            .is_success()
+    );
+    let tx = charge("order-1");
+    let answers = [
+        payment.r#try(&tx, &reserve(1)).await.map(|_| ()),
+        payment.confirm(&tx).await.map(|_| ()),
+        payment.cancel(&tx).await.map(|_| ()),
+        payment.query(&tx).await.map(|_| ()),
+    ];
+    for answer in answers {
+        assert_eq!(answer.unwrap_err().code(), Code::InvalidArgument);
+    }
+    assert_eq!(database.shelf().await, Shelf::of(1, 0));
+    assert!(provider.log_of(&tx).is_empty());
+}
+
 /// A process of the participant: its fence is shared, its jobs are not.
 fn process<D: Database>(database: &D, provider: &Provider, wait: Duration) -> Bench<D::Fence> {
     let participant = Participant::new("payment", database.fence());
@@ -387,6 +429,9 @@ impl Remote for Provider {
         held: Option<Reserve>,
     ) -> Result<Progress<()>, Later> {
         assert_ne!(request, Reserve::default(), "the request is always there");
+        if request.fault == "fail the undoing once" && held.is_some() && self.strikes(b) {
+            return Err(Later::indeterminate("timed out"));
+        }
         let line = if held.is_some() {
             "release with held"
         } else {
