@@ -95,7 +95,7 @@
 //!
 //! # Another database or driver
 //!
-//! Implement [`Fence`] and [`FenceTransaction`], eight statements in all; the SDK does the rest. The
+//! Implement [`Fence`] and [`FenceTransaction`], seven statements beside begin and commit. The
 //! suite in `sdk/tests/fence` of the repository runs every promise over every adapter: add yours to
 //! its `databases.rs` and to the list at the end of `main.rs`.
 
