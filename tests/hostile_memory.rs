@@ -41,7 +41,7 @@ fn what_is_sent_takes_memory_in_proportion_to_its_length() {
     requests(&mut measured);
     exports(&mut measured);
     settings(&mut measured);
-    measured.is_in_proportion();
+    measured.check();
 }
 
 /// What was sent, what it took, and what it may take.
@@ -75,7 +75,7 @@ impl Measured {
         });
     }
 
-    fn is_in_proportion(self) {
+    fn check(self) {
         for Row {
             what,
             took,

@@ -70,11 +70,10 @@ proptest! {
         settings in vec((select(keys()), values()), 0..9),
         names in proptest::collection::btree_set("[a-z][a-z0-9-]{0,9}", 0..3), port in 1..u16::MAX,
     ) {
-        let settings = settings.into_iter().map(|(key, value)| (key, value));
         let participants = names.into_iter().map(|name| {
             (format!("participants.{name}.endpoints"), format!("http://{name}:{port} http://h:{port}"))
         });
-        let text = printed(settings.chain(participants).collect::<BTreeMap<_, _>>().iter());
+        let text = printed(settings.into_iter().chain(participants).collect::<BTreeMap<_, _>>().iter());
         let Ok(first) = load(&text, Sources::default()) else {
             return Ok(());
         };
