@@ -303,10 +303,10 @@ impl Inner {
             expire_time_ms: outgoing.origin.expire_ms,
             work: Work::Local,
         };
-        let amount: i64 = std::str::from_utf8(&outgoing.spec.payload.value)
-            .unwrap()
-            .parse()
-            .unwrap();
+        let amount = std::str::from_utf8(&outgoing.spec.payload.value).ok();
+        let amount = amount.and_then(|text| text.parse::<u32>().ok());
+        // What is no amount is more than there is.
+        let amount = amount.map_or(i64::MAX, i64::from);
         let action = fence::rule(row.as_ref(), &call, fence::HORIZON_NONE_MS, now_ms);
         let result = Payload {
             type_url: "".into(),
