@@ -1,0 +1,191 @@
+//! Which rules a scenario must use, and which no scenario ever can.
+
+use tercet_core::{
+    fence::{JobEnd, State as Row},
+    operation::{
+        Operation::{self, Cancel, Confirm, Try},
+        RecordState as R,
+    },
+    outcome::ReplyMode,
+};
+
+use crate::{
+    rules::{COMMIT, Heard, Rule, Says},
+    scenario::{OPERATIONS, RECORD_STATES, Scenario},
+};
+
+/// Each of these has to be used somewhere.
+pub(crate) fn rules(scenario: &Scenario) -> Vec<Rule> {
+    let mut all = always();
+    if scenario.remote.contains(&true) {
+        all.extend(remote());
+        if scenario.operator {
+            let refused = "a resolution while the participant works";
+            all.push(Rule::Refuses(refused));
+        }
+    }
+    if scenario.mode == ReplyMode::TwoState {
+        all.extend(["RESTARTED", "TRY_TIMEOUT", "WAIT_ENDED"].map(Rule::Decides));
+    }
+    if scenario.interactive {
+        all.extend(
+            [
+                "a branch after the decision or the commit request",
+                "a branch id with other content",
+                "a commit of other branches",
+            ]
+            .map(Rule::Refuses),
+        );
+    }
+    if scenario.operator {
+        all.extend(
+            [
+                "a resolution before its time",
+                "a resolution that the participant does not confirm",
+            ]
+            .map(Rule::Refuses),
+        );
+    }
+    if scenario.takeover {
+        all.extend(OPERATIONS.map(Rule::EpochStale));
+    }
+    if scenario.collects {
+        all.push(Rule::TryBehindHorizon);
+        let ends = [JobEnd::Tried, JobEnd::TryFailed];
+        if scenario.remote.contains(&true) {
+            all.extend(ends.map(|end| Rule::Finish(None, end)));
+        }
+    }
+    if scenario.collects || scenario.restores {
+        all.push(fence(false, None, Confirm));
+        all.push(Rule::Query(Confirm, Says::State(R::Unknown)));
+    }
+    if scenario.lies {
+        all.extend(lies());
+    }
+    all
+}
+
+fn always() -> Vec<Rule> {
+    let mut all = vec![Rule::TryExpired];
+    all.extend([None, Some(Row::Tried), Some(Row::Canceled)].map(|row| fence(false, row, Cancel)));
+    all.extend([Some(Row::Tried), Some(Row::Confirmed)].map(|row| fence(false, row, Confirm)));
+    let rows = [None, Some(Row::Tried), Some(Row::Confirmed), Some(Row::Canceled)];
+    all.extend(rows.map(|row| fence(false, row, Try)));
+    let says = [
+        (Try, R::Unknown),
+        (Try, R::Tried),
+        (Confirm, R::Tried),
+        (Confirm, R::Confirmed),
+        (Cancel, R::Unknown),
+        (Cancel, R::Tried),
+        (Cancel, R::Canceled),
+    ];
+    all.extend(says.map(|(operation, state)| Rule::Query(operation, Says::State(state))));
+    for operation in OPERATIONS {
+        all.push(Rule::Stale(operation));
+        let heard = [
+            Heard::Success,
+            Heard::Failed,
+            Heard::NotSent,
+            Heard::TooLarge,
+            Heard::Nothing,
+        ];
+        all.extend(heard.map(|heard| Rule::Answered(operation, heard)));
+        let says = [Says::Unclear, Says::TooLarge, Says::NoAnswer];
+        all.extend(says.map(|says| Rule::Query(operation, says)));
+    }
+    let causes = [
+        COMMIT,
+        "REFUSED_BY_REPLY",
+        "CLIENT_ROLLBACK",
+        "EXPIRED",
+        "NOT_SENT",
+    ];
+    all.extend(causes.map(Rule::Decides));
+    all.push(Rule::Refuses("a rollback after the commit decision"));
+    all
+}
+
+fn remote() -> Vec<Rule> {
+    use Row::{Canceled, Canceling, Confirmed, Confirming, Tried, TryFailed, Trying};
+    let mut all = vec![Rule::JobNeverStarted];
+    for row in Row::ALL {
+        all.push(fence(true, Some(row), Try));
+        all.push(Rule::Finish(Some(row), JobEnd::Tried));
+        all.push(Rule::Finish(Some(row), JobEnd::TryFailed));
+    }
+    all.extend([fence(true, None, Try), fence(true, None, Cancel)]);
+    let confirms = [Tried, Confirming, Confirmed];
+    all.extend(confirms.map(|row| fence(true, Some(row), Confirm)));
+    let cancels = [Trying, TryFailed, Tried, Canceling, Canceled];
+    all.extend(cancels.map(|row| fence(true, Some(row), Cancel)));
+    let ends = [
+        (Confirming, JobEnd::Confirmed),
+        (Confirmed, JobEnd::Confirmed),
+        (Canceling, JobEnd::Canceled),
+        (Canceled, JobEnd::Canceled),
+    ];
+    all.extend(ends.map(|(row, end)| Rule::Finish(Some(row), end)));
+    all.extend(OPERATIONS.map(|operation| Rule::Answered(operation, Heard::Processing)));
+    let says = [
+        (Try, R::Trying),
+        (Try, R::TryFailed),
+        (Confirm, R::Confirming),
+        (Cancel, R::Trying),
+        (Cancel, R::TryFailed),
+        (Cancel, R::Canceling),
+    ];
+    all.extend(says.map(|(operation, state)| Rule::Query(operation, Says::State(state))));
+    all.extend(["REFUSED_BY_REPORT", "REFUSED"].map(Rule::Decides));
+    all
+}
+
+/// A Query that says anything uses the whole table; one that says TRIED has the rest confirmed.
+fn lies() -> Vec<Rule> {
+    let mut all = vec![Rule::Decides("CANCELED_BY_PARTICIPANT")];
+    for operation in OPERATIONS {
+        let states = RECORD_STATES.map(Says::State);
+        all.extend(states.map(|says| Rule::Query(operation, says)));
+    }
+    let unready = [None, Some(Row::Trying), Some(Row::TryFailed)];
+    all.extend(unready.map(|row| fence(true, row, Confirm)));
+    all
+}
+
+fn fence(remote: bool, row: Option<Row>, operation: Operation) -> Rule {
+    Rule::Fence {
+        remote,
+        row,
+        operation,
+    }
+}
+
+/// These contradict what the coordinator and the fence promise each other; that none is ever used is
+/// an invariant too. What the fence would do stands in `core/tests/fence.rs`.
+pub(crate) fn is_impossible(rule: Rule) -> bool {
+    use Row::{Canceled, Canceling, Confirmed, Confirming, TryFailed, Trying};
+    match rule {
+        // Confirm after a Cancel, and the other way round.
+        Rule::Fence {
+            row: Some(Confirming | Confirmed),
+            operation: Cancel,
+            ..
+        }
+        | Rule::Fence {
+            row: Some(Canceling | Canceled),
+            operation: Confirm,
+            ..
+        } => true,
+        // Rows that only work outside the database writes.
+        Rule::Fence {
+            remote: false,
+            row: Some(Trying | TryFailed | Confirming | Canceling),
+            ..
+        } => true,
+        // A job of phase two that finds what only the other phase, or no phase yet, writes.
+        Rule::Finish(row, JobEnd::Confirmed) => !matches!(row, Some(Confirming | Confirmed)),
+        Rule::Finish(row, JobEnd::Canceled) => !matches!(row, Some(Canceling | Canceled)),
+        _ => false,
+    }
+}

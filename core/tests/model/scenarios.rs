@@ -1,0 +1,143 @@
+//! The scenarios.
+
+use tercet_core::outcome::ReplyMode::{Accepted, ThreeState, TwoState};
+
+use crate::scenario::Scenario;
+
+pub(crate) const SUBMITTED: Scenario = Scenario {
+    name: "submitted, three-state",
+    mode: ThreeState,
+    interactive: false,
+    branches: 2,
+    remote: [false; 3],
+    operator: false,
+    slow_store: false,
+    takeover: false,
+    collects: false,
+    restores: false,
+    lies: false,
+    fault: None,
+};
+
+pub(crate) const SUBMITTED_TWO_STATE: Scenario = Scenario {
+    name: "submitted, two-state",
+    mode: TwoState,
+    ..SUBMITTED
+};
+
+pub(crate) const SUBMITTED_REMOTE: Scenario = Scenario {
+    name: "submitted, accepted, remote work",
+    mode: Accepted,
+    remote: [false, true, false],
+    ..SUBMITTED
+};
+
+pub(crate) const SUBMITTED_TWO_STATE_REMOTE: Scenario = Scenario {
+    name: "submitted, two-state, remote work",
+    mode: TwoState,
+    ..SUBMITTED_REMOTE
+};
+
+pub(crate) const INTERACTIVE: Scenario = Scenario {
+    name: "interactive, three-state",
+    interactive: true,
+    ..SUBMITTED
+};
+
+pub(crate) const INTERACTIVE_TWO_STATE: Scenario = Scenario {
+    name: "interactive, two-state",
+    mode: TwoState,
+    ..INTERACTIVE
+};
+
+pub(crate) const INTERACTIVE_REMOTE: Scenario = Scenario {
+    name: "interactive, accepted, remote work",
+    interactive: true,
+    ..SUBMITTED_REMOTE
+};
+
+pub(crate) const OPERATED_TWO_STATE: Scenario = Scenario {
+    name: "submitted, two-state, operator",
+    operator: true,
+    ..SUBMITTED_TWO_STATE
+};
+
+pub(crate) const OPERATED_INTERACTIVE: Scenario = Scenario {
+    name: "interactive, three-state, operator",
+    operator: true,
+    ..INTERACTIVE
+};
+
+pub(crate) const OPERATED_REMOTE: Scenario = Scenario {
+    name: "submitted, three-state, operator, remote work",
+    mode: ThreeState,
+    operator: true,
+    ..SUBMITTED_REMOTE
+};
+
+pub(crate) const SLOW_STORE: Scenario = Scenario {
+    name: "submitted, two-state, slow store",
+    slow_store: true,
+    ..SUBMITTED_TWO_STATE
+};
+
+pub(crate) const SLOW_STORE_INTERACTIVE: Scenario = Scenario {
+    name: "interactive, three-state, slow store",
+    slow_store: true,
+    ..INTERACTIVE
+};
+
+pub(crate) const TAKEN_OVER: Scenario = Scenario {
+    name: "submitted, three-state, takeover",
+    takeover: true,
+    ..SUBMITTED
+};
+
+pub(crate) const COLLECTED: Scenario = Scenario {
+    name: "submitted, three-state, rows collected",
+    mode: ThreeState,
+    collects: true,
+    ..SUBMITTED_REMOTE
+};
+
+pub(crate) const RESTORED: Scenario = Scenario {
+    name: "submitted, three-state, a reservation lost",
+    restores: true,
+    ..SUBMITTED
+};
+
+pub(crate) const LIED_TO: Scenario = Scenario {
+    name: "submitted, three-state, remote work, a Query that lies",
+    mode: ThreeState,
+    lies: true,
+    ..SUBMITTED_REMOTE
+};
+
+/// All that `cargo test` explores.
+pub(crate) const ALL: [Scenario; 16] = [
+    SUBMITTED,
+    SUBMITTED_TWO_STATE,
+    SUBMITTED_REMOTE,
+    SUBMITTED_TWO_STATE_REMOTE,
+    INTERACTIVE,
+    INTERACTIVE_TWO_STATE,
+    INTERACTIVE_REMOTE,
+    OPERATED_TWO_STATE,
+    OPERATED_INTERACTIVE,
+    OPERATED_REMOTE,
+    SLOW_STORE,
+    SLOW_STORE_INTERACTIVE,
+    TAKEN_OVER,
+    COLLECTED,
+    RESTORED,
+    LIED_TO,
+];
+
+/// Three branches, everything at once as far as memory goes.
+pub(crate) const LARGE: [Scenario; 1] = [
+    Scenario {
+        name: "large: submitted, three branches",
+        branches: 3,
+        ..SUBMITTED
+    },
+];
