@@ -17,7 +17,11 @@ use crate::{
 /// Each of these has to be used somewhere.
 pub(crate) fn rules(scenario: &Scenario) -> Vec<Rule> {
     let mut all = always();
-    if scenario.remote.contains(&true) {
+    let remotes = &scenario.remote[..scenario.branches];
+    if remotes.contains(&false) {
+        all.extend(local());
+    }
+    if remotes.contains(&true) {
         all.extend(remote());
         if scenario.operator {
             let refused = "a resolution while the participant works";
@@ -49,15 +53,26 @@ pub(crate) fn rules(scenario: &Scenario) -> Vec<Rule> {
     if scenario.takeover {
         all.extend(OPERATIONS.map(Rule::EpochStale));
     }
+    if scenario.copied {
+        let rows = Row::ALL.into_iter().map(Some);
+        let cells = rows.flat_map(|row| OPERATIONS.map(|it| fence(remotes[0], row, it)));
+        let contradictions = cells.filter(|it| is_contradiction(*it));
+        all.extend(contradictions.filter(|it| !is_impossible(*it)));
+    }
     if scenario.collects {
         all.push(Rule::TryBehindHorizon);
-        let ends = [JobEnd::Tried, JobEnd::TryFailed];
-        if scenario.remote.contains(&true) {
+        let ends = [
+            JobEnd::Tried,
+            JobEnd::TryFailed,
+            JobEnd::Confirmed,
+            JobEnd::Canceled,
+        ];
+        if remotes.contains(&true) {
             all.extend(ends.map(|end| Rule::Finish(None, end)));
         }
     }
     if scenario.collects || scenario.restores {
-        all.push(fence(false, None, Confirm));
+        all.push(fence(remotes[0], None, Confirm));
         all.push(Rule::Query(Confirm, Says::State(R::Unknown)));
     }
     if scenario.lies {
@@ -66,12 +81,22 @@ pub(crate) fn rules(scenario: &Scenario) -> Vec<Rule> {
     all
 }
 
-fn always() -> Vec<Rule> {
-    let mut all = vec![Rule::TryExpired];
+fn local() -> Vec<Rule> {
+    let mut all = Vec::new();
     all.extend([None, Some(Row::Tried), Some(Row::Canceled)].map(|row| fence(false, row, Cancel)));
     all.extend([Some(Row::Tried), Some(Row::Confirmed)].map(|row| fence(false, row, Confirm)));
-    let rows = [None, Some(Row::Tried), Some(Row::Confirmed), Some(Row::Canceled)];
+    let rows = [
+        None,
+        Some(Row::Tried),
+        Some(Row::Confirmed),
+        Some(Row::Canceled),
+    ];
     all.extend(rows.map(|row| fence(false, row, Try)));
+    all
+}
+
+fn always() -> Vec<Rule> {
+    let mut all = vec![Rule::TryExpired];
     let says = [
         (Try, R::Unknown),
         (Try, R::Tried),
@@ -161,22 +186,28 @@ fn fence(remote: bool, row: Option<Row>, operation: Operation) -> Rule {
     }
 }
 
-/// These contradict what the coordinator and the fence promise each other; that none is ever used is
-/// an invariant too. What the fence would do stands in `core/tests/fence.rs`.
-pub(crate) fn is_impossible(rule: Rule) -> bool {
-    use Row::{Canceled, Canceling, Confirmed, Confirming, TryFailed, Trying};
-    match rule {
-        // Confirm after a Cancel, and the other way round.
+/// Confirm after a Cancel, and the other way round: what coordinator and fence promise each other
+/// never to do. That none is used is an invariant too, but with an older copy of the store.
+pub(crate) fn is_contradiction(rule: Rule) -> bool {
+    use Row::{Canceled, Canceling, Confirmed, Confirming};
+    matches!(
+        rule,
         Rule::Fence {
             row: Some(Confirming | Confirmed),
             operation: Cancel,
             ..
-        }
-        | Rule::Fence {
+        } | Rule::Fence {
             row: Some(Canceling | Canceled),
             operation: Confirm,
             ..
-        } => true,
+        }
+    )
+}
+
+/// No scenario uses these. What the fence would do stands in `core/tests/fence.rs`.
+pub(crate) fn is_impossible(rule: Rule) -> bool {
+    use Row::{Canceled, Canceling, Confirmed, Confirming, TryFailed, Trying};
+    match rule {
         // Rows that only work outside the database writes.
         Rule::Fence {
             remote: false,
@@ -184,8 +215,8 @@ pub(crate) fn is_impossible(rule: Rule) -> bool {
             ..
         } => true,
         // A job of phase two that finds what only the other phase, or no phase yet, writes.
-        Rule::Finish(row, JobEnd::Confirmed) => !matches!(row, Some(Confirming | Confirmed)),
-        Rule::Finish(row, JobEnd::Canceled) => !matches!(row, Some(Canceling | Canceled)),
+        Rule::Finish(Some(row), JobEnd::Confirmed) => !matches!(row, Confirming | Confirmed),
+        Rule::Finish(Some(row), JobEnd::Canceled) => !matches!(row, Canceling | Canceled),
         _ => false,
     }
 }

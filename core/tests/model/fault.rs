@@ -4,12 +4,12 @@
 use tercet_core::{
     operation::{Operation, RecordState},
     outcome::{Decision, Outcome},
-    payload::Failure,
-    receipt::Receipt,
     request::Request,
-    step::{Answer, Call, Durability, Effect, Input, QueryAnswer, Step, Timer},
+    step::{Answer, Input, QueryAnswer, Timer},
     transaction::{BranchState, State, Transaction},
 };
+
+use crate::coordinator::Move;
 
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,28 +40,6 @@ pub(crate) enum Fault {
     ShowsWhatIsNotSynced,
     AcknowledgesBeforeItIsDurable,
     LosesWhatIsDue,
-}
-
-/// A step, opened: the world itself keeps the calls back until the record is durable.
-pub(crate) struct Move {
-    pub(crate) next: Transaction,
-    pub(crate) required: bool,
-    pub(crate) calls: Vec<Call>,
-}
-
-impl Move {
-    pub(crate) fn of(step: Step) -> Self {
-        let effects = step.effects.open(Receipt::acknowledge());
-        let calls = effects.into_iter().filter_map(|effect| match effect {
-            Effect::Call(call) => Some(call),
-            Effect::Arm { .. } => None,
-        });
-        Self {
-            next: step.next,
-            required: step.durability == Durability::Required,
-            calls: calls.collect(),
-        }
-    }
 }
 
 /// What this coordinator takes the input for; none: it doesn't notice.
@@ -206,8 +184,8 @@ pub(crate) fn outcome(fault: Option<Fault>, tx: &Transaction) -> Outcome {
 }
 
 /// The same branch id with other content: the content that came last is taken.
-pub(crate) fn merged(tx: &Transaction, request: &Request) -> Option<Move> {
-    let Request::AddBranch(spec) = request else {
+pub(crate) fn merged(fault: Option<Fault>, tx: &Transaction, request: &Request) -> Option<Move> {
+    let (Some(Fault::MergesOtherContent), Request::AddBranch(spec)) = (fault, request) else {
         return None;
     };
     let at = tx.position(&spec.id)?;
@@ -218,9 +196,4 @@ pub(crate) fn merged(tx: &Transaction, request: &Request) -> Option<Move> {
         required: true,
         calls: Vec::new(),
     })
-}
-
-/// A reason that `rules` knows.
-pub(crate) fn because(reason: &str) -> Failure {
-    Failure::new(reason, "")
 }

@@ -8,11 +8,7 @@ use tercet_core::{
     operation::{Operation, RecordState},
 };
 
-use crate::{
-    fault::Fault,
-    rules::Rule,
-    world::bit,
-};
+use crate::{fault::Fault, rules::Rule, world::bit};
 
 const EXPIRE_TIME_MS: i64 = 0;
 const IN_TIME_MS: i64 = EXPIRE_TIME_MS + EXPIRY_SKEW_MS;
@@ -210,8 +206,8 @@ impl Participant {
     fn finish(&mut self, operation: Operation, end: JobEnd, done: &mut Done) {
         let found = self.state();
         done.rules.push(Rule::Finish(found, end));
-        let blind = self.has(Fault::FinishesBlindly) && end == JobEnd::Tried;
-        let finish = if blind {
+        let over = matches!(found, Some(State::Canceling | State::Canceled));
+        let finish = if self.has(Fault::FinishesBlindly) && over && end == JobEnd::Tried {
             Finish::Write(State::Tried)
         } else {
             fence::finish(found, end)
@@ -278,6 +274,21 @@ impl Participant {
     /// Whether an answer to a Query of this phase may say so.
     pub(crate) fn may_have_said(&self, state: RecordState) -> bool {
         self.kind.lies || self.says() == state || self.said & (1 << state as u8) != 0
+    }
+
+    /// Whether an answer of whatever age may say so.
+    pub(crate) fn can_say(&self, state: RecordState) -> bool {
+        match state {
+            RecordState::Unknown
+            | RecordState::Tried
+            | RecordState::Confirmed
+            | RecordState::Canceled => true,
+            RecordState::Trying
+            | RecordState::TryFailed
+            | RecordState::Confirming
+            | RecordState::Canceling => self.kind.remote || self.kind.lies,
+            RecordState::ConfirmFailed | RecordState::CancelFailed => self.kind.lies,
+        }
     }
 
     /// A decision: Queries of the phase before it no longer count.

@@ -10,10 +10,9 @@ use tercet_core::{
 };
 
 use crate::{
-    fault::because,
     participant::Reply,
     record::{branch_id, other_spec, spec},
-    rules::{Heard, Rule, Says},
+    rules::{Heard, Rule, Says, because},
     scenario::{Action, Scenario},
     world::World,
 };
@@ -44,7 +43,13 @@ pub(crate) fn perform(scenario: &Scenario, world: &mut World, action: Action) {
         }
         Action::Unclear(branch) => {
             if let Some(operation) = owed(world, branch) {
-                is_told(world, branch, operation, Says::Unclear, QueryAnswer::Unclear);
+                is_told(
+                    world,
+                    branch,
+                    operation,
+                    Says::Unclear,
+                    QueryAnswer::Unclear,
+                );
             }
         }
         Action::Arrives(branch, arrival) => {
@@ -59,7 +64,11 @@ pub(crate) fn perform(scenario: &Scenario, world: &mut World, action: Action) {
         Action::Flushes => world.flushes(),
         Action::Syncs => world.syncs(),
         Action::Crashes => world.crashes(),
-        Action::TakesOver => world.is_taken_over(),
+        Action::SyncsAndCrashes => {
+            world.flushes();
+            world.crashes();
+        }
+        Action::TakesOver => world.is_taken_over(scenario.copied.then(|| scenario.open())),
         Action::ParticipantCrashes(branch) => world.participants[branch].crashes(),
         Action::Collects(branch) => world.participants[branch].collects(),
         Action::Restores(branch) => world.participants[branch].loses_its_reservation(),
@@ -67,12 +76,8 @@ pub(crate) fn perform(scenario: &Scenario, world: &mut World, action: Action) {
             let done = world.participants[branch].cancels_by_time();
             world.takes(done);
         }
-        Action::Pause => {
-            world.asked(Request::Pause);
-        }
-        Action::Resume => {
-            world.asked(Request::Resume);
-        }
+        Action::Pause => may_be_refused(world.asked(Request::Pause)),
+        Action::Resume => may_be_refused(world.asked(Request::Resume)),
         Action::Resolve(branch, resolution, asked) => {
             let says = asked.then(|| world.participants[branch].says());
             resolve(world, branch, resolution, says);
@@ -84,7 +89,7 @@ pub(crate) fn perform(scenario: &Scenario, world: &mut World, action: Action) {
 }
 
 fn adds(world: &mut World, request: Request) {
-    match world.ask(request) {
+    match world.asked(request) {
         Ok(()) => {}
         Err(Refusal::BranchIdReused(_)) => {
             world.uses(Rule::Refuses("a branch id with other content"));
@@ -106,7 +111,7 @@ fn commit(scenario: &Scenario, world: &mut World, set: u8) {
         .filter(|branch| set & (1 << branch) != 0)
         .map(branch_id)
         .collect();
-    let accepted = world.asked(Request::Commit { branches });
+    let accepted = world.asked(Request::Commit { branches }).is_ok();
     if accepted && !undone {
         world.meant = Some(set);
     } else if !accepted {
@@ -119,7 +124,7 @@ fn commit(scenario: &Scenario, world: &mut World, set: u8) {
 fn rollback(world: &mut World) {
     let committed = decision(world) == Some(Decision::Commit);
     let cause = because("CLIENT_ROLLBACK");
-    let accepted = world.asked(Request::Rollback { cause });
+    let accepted = world.asked(Request::Rollback { cause }).is_ok();
     if !accepted {
         world.uses(Rule::Refuses("a rollback after the commit decision"));
     }
@@ -253,20 +258,17 @@ fn reports(world: &mut World, branch: usize) {
             return;
         }
     };
-    world.asked(Request::Report {
+    may_be_refused(world.asked(Request::Report {
         branch: branch_id(branch),
         operation,
         report,
-    });
+    }));
 }
 
+fn may_be_refused(_: Result<(), Refusal>) {}
+
 /// A branch is closed only if its participant does not work on it, as far as it was asked.
-fn resolve(
-    world: &mut World,
-    branch: usize,
-    resolution: Resolution,
-    says: Option<RecordState>,
-) {
+fn resolve(world: &mut World, branch: usize, resolution: Resolution, says: Option<RecordState>) {
     let decided = is_decided_and_open(world, branch);
     let accepted = world.asked(Request::Resolve {
         branch: branch_id(branch),
@@ -274,6 +276,7 @@ fn resolve(
         overdue: true,
         recorded: says,
     });
+    let accepted = accepted.is_ok();
     let working = matches!(
         says,
         Some(RecordState::Trying | RecordState::Confirming | RecordState::Canceling)
@@ -298,7 +301,7 @@ fn resolve_too_early(world: &mut World, branch: usize) {
         overdue: false,
         recorded: None,
     });
-    world.ensure(!accepted, "OPERATOR");
+    world.ensure(accepted.is_err(), "OPERATOR");
 }
 
 fn is_decided_and_open(world: &World, branch: usize) -> bool {

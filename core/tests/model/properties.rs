@@ -15,6 +15,12 @@ pub(crate) fn of(scenario: &Scenario) -> Vec<Property<Scenario>> {
     let mut properties = steps_are_legal();
     properties.extend(always());
     properties.extend(sometimes());
+    if !scenario.copied {
+        properties.extend(of_one_history());
+    }
+    if scenario.branches > 1 {
+        properties.extend(sometimes_of_two());
+    }
     if scenario.is_faithful() && !scenario.operator {
         properties.push(Property::always(
             "no mismatch with honest participants",
@@ -24,7 +30,10 @@ pub(crate) fn of(scenario: &Scenario) -> Vec<Property<Scenario>> {
         ));
     }
     for (has, extra) in [
-        (scenario.remote.contains(&true), sometimes_remote as fn() -> _),
+        (
+            scenario.remote.contains(&true),
+            sometimes_remote as fn() -> _,
+        ),
         (scenario.interactive, sometimes_interactive),
         (scenario.operator, sometimes_operator),
         (scenario.slow_store, sometimes_slow),
@@ -81,9 +90,6 @@ fn steps_are_legal() -> Vec<Property<Scenario>> {
 fn always() -> Vec<Property<Scenario>> {
     type P = Property<Scenario>;
     vec![
-        P::always("S2 no Confirm and Cancel effect", |_, w| {
-            !(any(w, |it| it.count(Confirm) > 0) && any(w, |it| it.count(Cancel) > 0))
-        }),
         P::always("S4 SUCCESS means every Confirm took effect", |_, w| {
             !durably(w, State::Confirmed) || recorded(w).all(|it| it.count(Confirm) == 1)
         }),
@@ -97,24 +103,19 @@ fn always() -> Vec<Property<Scenario>> {
             })
         }),
         P::always("S4 a commit covers the branches it named", |_, w| {
-            let committed = |tx: &&Transaction| {
-                tx.interactive && tx.decision() == Some(Decision::Commit)
-            };
+            let committed =
+                |tx: &&Transaction| tx.interactive && tx.decision() == Some(Decision::Commit);
             let committed = w.durable().filter(committed);
             committed.is_none_or(|tx| w.meant == Some((1 << tx.branches.len()) - 1))
         }),
-        P::always("S4 TWO_STATE's SUCCESS is irreversible", |_, w| {
-            told(w) != Some(Outcome::Success) || w.wires.iter().all(|it| !it.carries(Cancel))
-        }),
-        P::always("S4 FAILED means that no Confirm was sent", |_, w| {
-            told(w) != Some(Outcome::Failed) || w.wires.iter().all(|it| !it.carries(Confirm))
-        }),
-        P::always("S5 the end of a rollback has fenced every branch", |_, w| {
-            let fenced = |it: &Participant| {
-                it.state() == Some(Row::Canceled) || it.was_collected()
-            };
-            !durably(w, State::Canceled) || recorded(w).all(fenced)
-        }),
+        P::always(
+            "S5 the end of a rollback has fenced every branch",
+            |_, w| {
+                let fenced =
+                    |it: &Participant| it.state() == Some(Row::Canceled) || it.was_collected();
+                !durably(w, State::Canceled) || recorded(w).all(fenced)
+            },
+        ),
         P::always("S6 one effect per operation", |_, w| {
             all(w, |it| it.effects.iter().all(|count| *count <= 1))
         }),
@@ -133,6 +134,22 @@ fn always() -> Vec<Property<Scenario>> {
     ]
 }
 
+/// What a store that went back can't hold any more.
+fn of_one_history() -> Vec<Property<Scenario>> {
+    type P = Property<Scenario>;
+    vec![
+        P::always("S2 no Confirm and Cancel effect", |_, w| {
+            !(any(w, |it| it.count(Confirm) > 0) && any(w, |it| it.count(Cancel) > 0))
+        }),
+        P::always("S4 TWO_STATE's SUCCESS is irreversible", |_, w| {
+            told(w) != Some(Outcome::Success) || w.wires.iter().all(|it| !it.carries(Cancel))
+        }),
+        P::always("S4 FAILED means that no Confirm was sent", |_, w| {
+            told(w) != Some(Outcome::Failed) || w.wires.iter().all(|it| !it.carries(Confirm))
+        }),
+    ]
+}
+
 fn sometimes() -> Vec<Property<Scenario>> {
     type P = Property<Scenario>;
     vec![
@@ -144,6 +161,12 @@ fn sometimes() -> Vec<Property<Scenario>> {
         P::sometimes("an id is forbidden", |_, w| {
             durably(w, State::Canceled) && recorded(w).count() == 0
         }),
+    ]
+}
+
+fn sometimes_of_two() -> Vec<Property<Scenario>> {
+    type P = Property<Scenario>;
+    vec![
         P::sometimes("a branch TRIED in memory only", |_, w| {
             w.any_branch(BranchState::Tried) && w.memory != w.store
         }),
@@ -165,9 +188,7 @@ fn sometimes_remote() -> Vec<Property<Scenario>> {
     type P = Property<Scenario>;
     vec![
         P::sometimes("a job is lost in a crash", |_, w| {
-            any(w, |it| {
-                it.state() == Some(Row::Trying) && it.is_idle()
-            })
+            any(w, |it| it.state() == Some(Row::Trying) && it.is_idle())
         }),
         P::sometimes("a Try's job outlives its Cancel", |_, w| {
             any(w, |it| {

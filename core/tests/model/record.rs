@@ -1,21 +1,28 @@
 //! A transaction as the model keeps it: compared and hashed by what can differ within a scenario.
 
 use std::{
-    hash::{Hash, Hasher},
-    sync::Arc,
+    cell::RefCell,
+    collections::HashMap,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher},
+    sync::{Arc, OnceLock},
 };
 
 use tercet_core::{
     ids::{BranchId, ParticipantName},
     payload::Payload,
-    transaction::{
-        Attempts, AttentionReason, Branch, BranchSpec, BranchState, Next, Target, Transaction,
-    },
+    transaction::{Attempts, AttentionReason, BranchSpec, BranchState, Next, Target, Transaction},
 };
 
-/// A transaction without what no rule depends on.
+/// A transaction without what no rule depends on. Equal ones are the same one.
 #[derive(Clone, Debug)]
-pub(crate) struct Record(pub(crate) Arc<Transaction>);
+pub(crate) struct Record(Arc<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    tx: Transaction,
+    hash: u64,
+    loaded: OnceLock<Record>,
+}
 
 impl Record {
     pub(crate) fn of(mut tx: Transaction) -> Self {
@@ -43,28 +50,54 @@ impl Record {
             }
             branch.last_failure = None;
         }
-        Self(Arc::new(tx))
+        Self::kept(tx)
+    }
+
+    fn kept(tx: Transaction) -> Self {
+        thread_local! {
+            static KNOWN: RefCell<HashMap<Transaction, Record>> = RefCell::default();
+        }
+        KNOWN.with_borrow_mut(|known| {
+            if let Some(record) = known.get(&tx) {
+                return record.clone();
+            }
+            let record = Self(Arc::new(Kept {
+                hash: BuildHasherDefault::<DefaultHasher>::default().hash_one(&tx),
+                tx: tx.clone(),
+                loaded: OnceLock::new(),
+            }));
+            known.insert(tx, record.clone());
+            record
+        })
+    }
+
+    pub(crate) fn transaction(&self) -> &Transaction {
+        &self.0.tx
+    }
+
+    /// One address a record, as long as the thread runs that made it.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     /// A new process asks first, whatever was stored: nothing reads that.
     pub(crate) fn as_loaded(&self) -> Self {
-        let asks = |at: &Branch| at.state.owes().is_none() || at.next != Next::Send;
-        if self.0.branches.iter().all(asks) {
-            return self.clone();
-        }
-        let mut tx = Transaction::clone(&self.0);
-        for branch in &mut tx.branches {
-            if branch.state.owes().is_some() && branch.next == Next::Send {
-                branch.next = Next::Query;
+        let loaded = self.0.loaded.get_or_init(|| {
+            let mut tx = self.0.tx.clone();
+            for branch in &mut tx.branches {
+                if branch.state.owes().is_some() && branch.next == Next::Send {
+                    branch.next = Next::Query;
+                }
             }
-        }
-        Self(Arc::new(tx))
+            Self::kept(tx)
+        });
+        loaded.clone()
     }
 }
 
 impl PartialEq for Record {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+        Arc::ptr_eq(&self.0, &other.0) || self.0.hash == other.0.hash && self.0.tx == other.0.tx
     }
 }
 
@@ -72,14 +105,7 @@ impl Eq for Record {}
 
 impl Hash for Record {
     fn hash<H: Hasher>(&self, into: &mut H) {
-        let tx = &*self.0;
-        (tx.state, tx.interactive, tx.commit_requested, tx.paused).hash(into);
-        for branch in &tx.branches {
-            (branch.state, branch.next, branch.attempts.tries).hash(into);
-        }
-        for attention in &tx.attentions {
-            (attention.reason, attention.branch).hash(into);
-        }
+        self.0.hash.hash(into);
     }
 }
 
@@ -92,14 +118,19 @@ pub(crate) fn spec(branch: usize) -> Arc<BranchSpec> {
 
 /// The same id, another content.
 pub(crate) fn other_spec(branch: usize) -> Arc<BranchSpec> {
-    let mut spec = new_spec(branch);
-    spec.try_timeout_ms += 1;
-    Arc::new(spec)
+    Arc::new(BranchSpec {
+        try_timeout_ms: 1,
+        ..new_spec(branch)
+    })
+}
+
+pub(crate) fn branch_id(branch: usize) -> BranchId {
+    spec(branch).id.clone()
 }
 
 fn new_spec(branch: usize) -> BranchSpec {
     BranchSpec {
-        id: branch_id(branch),
+        id: BranchId::parse(["a", "b", "c"][branch]).expect("an id"),
         target: Target::Contract {
             participant: ParticipantName::parse("stock").expect("a name"),
             resource: "reserve".into(),
@@ -107,8 +138,4 @@ fn new_spec(branch: usize) -> BranchSpec {
         payload: Payload::default(),
         try_timeout_ms: 3_000,
     }
-}
-
-pub(crate) fn branch_id(branch: usize) -> BranchId {
-    BranchId::parse(["a", "b", "c"][branch]).expect("an id")
 }

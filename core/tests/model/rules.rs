@@ -2,9 +2,12 @@
 //! end of a job, every way an answer can come and everything that decides. What a step used is
 //! compared with what its scenario must use, so that no invariant holds for want of visits.
 
+use std::{cell::RefCell, collections::HashMap};
+
 use tercet_core::{
     fence::{JobEnd, State as Row},
     operation::{Operation, RecordState},
+    payload::Failure,
 };
 
 use crate::scenario::{OPERATIONS, RECORD_STATES};
@@ -87,6 +90,17 @@ const REFUSALS: [&str; 7] = [
     "a resolution while the participant works",
     "a resolution that the participant does not confirm",
 ];
+
+/// A failure with a reason that `cause` knows.
+pub(crate) fn because(reason: &'static str) -> Failure {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<&'static str, Failure>> = RefCell::default();
+    }
+    KNOWN.with_borrow_mut(|known| {
+        let failure = known.entry(reason);
+        failure.or_insert_with(|| Failure::new(reason, "")).clone()
+    })
+}
 
 /// The name of what decided.
 pub(crate) fn cause(reason: Option<&str>) -> Rule {

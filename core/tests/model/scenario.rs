@@ -5,7 +5,7 @@ use std::sync::Arc;
 use stateright::{Model, Property};
 use tercet_core::{
     operation::{Operation, RecordState},
-    outcome::ReplyMode,
+    outcome::{Decision, ReplyMode},
     step::Timer,
     transaction::{Resolution, Transaction},
 };
@@ -50,6 +50,8 @@ pub(crate) struct Scenario {
     pub(crate) slow_store: bool,
     /// Another coordinator takes over, once.
     pub(crate) takeover: bool,
+    /// It begins with a copy of the store from before the first answer.
+    pub(crate) copied: bool,
     /// Rows that have ended are collected, and clocks set back.
     pub(crate) collects: bool,
     /// The first participant's database may be restored from before its Try.
@@ -86,6 +88,8 @@ pub(crate) enum Action {
     Flushes,
     Syncs,
     Crashes,
+    /// It is durable, and nothing that follows from it has left.
+    SyncsAndCrashes,
     TakesOver,
     ParticipantCrashes(usize),
     Collects(usize),
@@ -118,7 +122,7 @@ impl Model for Scenario {
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
         if world.syncing.is_some() {
-            actions.extend([Action::Syncs, Action::Crashes]);
+            actions.extend([Action::Syncs, Action::Crashes, Action::SyncsAndCrashes]);
         } else {
             self.client_actions(world, actions);
             if let Some(tx) = world.transaction() {
@@ -158,7 +162,7 @@ impl Scenario {
 
     /// Participants record what happens, say what they have recorded, and keep it.
     pub(crate) fn is_faithful(&self) -> bool {
-        !(self.collects || self.restores || self.lies)
+        !(self.copied || self.collects || self.restores || self.lies)
     }
 
     pub(crate) fn is_liar(&self, branch: usize) -> bool {
@@ -205,25 +209,19 @@ impl Scenario {
                 actions.push(Action::Due(Timer::TryTimeout(branch)));
                 actions.push(Action::Due(Timer::Attempt(branch)));
             }
-            if it.state.owes().is_some() {
-                actions.extend([
-                    Action::Lost(branch, false),
-                    Action::Lost(branch, true),
-                    Action::TooLarge(branch, false),
-                    Action::TooLarge(branch, true),
-                    Action::Unclear(branch),
-                    Action::NotSent(branch),
-                ]);
-            }
+            ends_without_an_answer(world, branch, it.state.owes(), actions);
             for operation in OPERATIONS {
                 heard(world, branch, operation, actions);
-                let stale = it.state.owes() != Some(operation);
-                let asked = world.wires[branch].asked;
-                for state in RECORD_STATES {
-                    if stale || asked && world.participants[branch].may_have_said(state) {
-                        actions.push(Action::Learns(branch, operation, state));
+                let participant = &world.participants[branch];
+                let says = |state: &RecordState| {
+                    if it.state.owes() == Some(operation) {
+                        world.wires[branch].asked && participant.may_have_said(*state)
+                    } else {
+                        was_owed(tx, operation) && participant.can_say(*state)
                     }
-                }
+                };
+                let says = RECORD_STATES.into_iter().filter(says);
+                actions.extend(says.map(|state| Action::Learns(branch, operation, state)));
             }
         }
     }
@@ -261,7 +259,10 @@ impl Scenario {
     }
 
     fn operator_actions(&self, world: &World, actions: &mut Vec<Action>) {
-        if !world.transaction().is_some_and(|tx| !tx.state.is_terminal()) {
+        if !world
+            .transaction()
+            .is_some_and(|tx| !tx.state.is_terminal())
+        {
             return;
         }
         actions.extend([Action::Pause, Action::Resume]);
@@ -272,6 +273,39 @@ impl Scenario {
                 actions.push(Action::Resolve(branch, resolution, false));
             }
         }
+    }
+}
+
+/// A Query about this operation may have been sent at some time.
+fn was_owed(tx: &Transaction, operation: Operation) -> bool {
+    match operation {
+        Operation::Try => true,
+        Operation::Confirm => tx.decision() == Some(Decision::Commit),
+        Operation::Cancel => tx.decision() == Some(Decision::Cancel),
+    }
+}
+
+/// What was sent brings nothing that says anything.
+fn ends_without_an_answer(
+    world: &World,
+    branch: usize,
+    owed: Option<Operation>,
+    actions: &mut Vec<Action>,
+) {
+    let wire = world.wires[branch];
+    if owed.is_some_and(|it| wire.carries_of(world.epoch, it)) {
+        actions.extend([
+            Action::Lost(branch, false),
+            Action::TooLarge(branch, false),
+            Action::NotSent(branch),
+        ]);
+    }
+    if owed.is_some() && wire.asked {
+        actions.extend([
+            Action::Lost(branch, true),
+            Action::TooLarge(branch, true),
+            Action::Unclear(branch),
+        ]);
     }
 }
 

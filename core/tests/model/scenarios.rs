@@ -13,6 +13,7 @@ pub(crate) const SUBMITTED: Scenario = Scenario {
     operator: false,
     slow_store: false,
     takeover: false,
+    copied: false,
     collects: false,
     restores: false,
     lies: false,
@@ -93,11 +94,30 @@ pub(crate) const TAKEN_OVER: Scenario = Scenario {
     ..SUBMITTED
 };
 
+pub(crate) const COPIED: Scenario = Scenario {
+    name: "submitted, one branch, takeover with an older copy",
+    branches: 1,
+    copied: true,
+    ..TAKEN_OVER
+};
+
+pub(crate) const COPIED_REMOTE: Scenario = Scenario {
+    name: "submitted, one branch, remote work, takeover with an older copy",
+    remote: [true, false, false],
+    ..COPIED
+};
+
 pub(crate) const COLLECTED: Scenario = Scenario {
     name: "submitted, three-state, rows collected",
-    mode: ThreeState,
     collects: true,
-    ..SUBMITTED_REMOTE
+    ..SUBMITTED
+};
+
+pub(crate) const COLLECTED_REMOTE: Scenario = Scenario {
+    name: "submitted, one branch, remote work, rows collected",
+    branches: 1,
+    remote: [true, false, false],
+    ..COLLECTED
 };
 
 pub(crate) const RESTORED: Scenario = Scenario {
@@ -114,7 +134,7 @@ pub(crate) const LIED_TO: Scenario = Scenario {
 };
 
 /// All that `cargo test` explores.
-pub(crate) const ALL: [Scenario; 16] = [
+pub(crate) const ALL: [Scenario; 19] = [
     SUBMITTED,
     SUBMITTED_TWO_STATE,
     SUBMITTED_REMOTE,
@@ -128,16 +148,17 @@ pub(crate) const ALL: [Scenario; 16] = [
     SLOW_STORE,
     SLOW_STORE_INTERACTIVE,
     TAKEN_OVER,
+    COPIED,
+    COPIED_REMOTE,
     COLLECTED,
+    COLLECTED_REMOTE,
     RESTORED,
     LIED_TO,
 ];
 
 /// Three branches, everything at once as far as memory goes.
-pub(crate) const LARGE: [Scenario; 1] = [
-    Scenario {
-        name: "large: submitted, three branches",
-        branches: 3,
-        ..SUBMITTED
-    },
-];
+pub(crate) const LARGE: [Scenario; 1] = [Scenario {
+    name: "large: submitted, three branches",
+    branches: 3,
+    ..SUBMITTED
+}];

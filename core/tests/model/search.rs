@@ -49,10 +49,7 @@ pub(crate) fn find(scenario: &Scenario, position: u32) -> World {
 
 /// Every step from every state, once; breadth first, so that positions are always the same. Ends
 /// early when `visit` says so.
-fn explore(
-    scenario: &Scenario,
-    mut visit: impl FnMut(&World, u32, &[u32], Vec<Rule>) -> bool,
-) {
+fn explore(scenario: &Scenario, mut visit: impl FnMut(&World, u32, &[u32], Vec<Rule>) -> bool) {
     let mut known = HashMap::new();
     let mut open = VecDeque::new();
     let hash = |world: &World| BuildHasherDefault::<DefaultHasher>::default().hash_one(world);
@@ -101,7 +98,11 @@ impl Graph {
     fn without_end(mut self) -> Vec<u32> {
         self.steps.sort_unstable_by_key(|(_, to)| *to);
         let mut reaches = self.ended;
-        let mut open: Vec<u32> = (0..).zip(&reaches).filter(|it| *it.1).map(|it| it.0).collect();
+        let mut open: Vec<u32> = (0..)
+            .zip(&reaches)
+            .filter(|it| *it.1)
+            .map(|it| it.0)
+            .collect();
         while let Some(at) = open.pop() {
             let first = self.steps.partition_point(|(_, to)| *to < at);
             let into = self.steps[first..].iter().take_while(|(_, to)| *to == at);

@@ -6,7 +6,7 @@
 //!   to a Query may be as old as the decision before it (older ones arrive too, to be ignored).
 //! - The coordinator crashes as often as it likes: its memory becomes what the store holds, and
 //!   nobody answers the Queries of the old process any more. With a slow store it crashes between
-//!   a write and its sync, too.
+//!   a write and its sync, and between the sync and what follows from it, too.
 //! - Another coordinator may take over, once: calls of the old one are still on their way.
 //! - A participant with work outside its database crashes as often as it likes, and loses its jobs.
 //! - Timers fire whenever they like, expiry too.
@@ -20,15 +20,16 @@ use tercet_core::{
     operation::Operation,
     outcome::{Decision, Outcome, ReplyMode},
     request::{Refusal, Request},
-    step::{Call, Context, Input, Step},
+    step::{Call, Input, Step},
     transaction::{AttentionReason, BranchState, State, Transaction},
 };
 
 use crate::{
-    fault::{self, Fault, Move},
+    coordinator::{self, Event, Follows},
+    fault::{self, Fault},
     participant::{Done, Kind, Participant},
     record::Record,
-    rules::{self, Rule},
+    rules::Rule,
 };
 
 /// As many participants as any scenario has.
@@ -82,7 +83,9 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn carries(self, operation: Operation) -> bool {
-        [1, 2].into_iter().any(|epoch| self.carries_of(epoch, operation))
+        [1, 2]
+            .into_iter()
+            .any(|epoch| self.carries_of(epoch, operation))
     }
 
     pub(crate) fn carries_of(self, epoch: u8, operation: Operation) -> bool {
@@ -128,88 +131,61 @@ impl World {
     }
 
     pub(crate) fn transaction(&self) -> Option<&Transaction> {
-        self.memory.as_ref().map(|it| &*it.0)
+        self.memory.as_ref().map(Record::transaction)
     }
 
     pub(crate) fn durable(&self) -> Option<&Transaction> {
-        self.store.as_ref().map(|it| &*it.0)
+        self.store.as_ref().map(Record::transaction)
     }
 
     /// A record comes into being.
     pub(crate) fn opens(&mut self, step: Step) {
-        let it = Move::of(step);
-        self.uses_decision(None, &it.next);
-        if self.has(Fault::ForbidsWithoutARecord) && it.next.state == State::Canceled {
-            self.shown = Some((it.next.state, it.next.outcome()));
-            return;
+        let first = Follows::first(step);
+        let forbids = first.next.transaction().state == State::Canceled;
+        if forbids && self.has(Fault::ForbidsWithoutARecord) {
+            self.shown = Some((State::Canceled, Outcome::Failed));
+        } else {
+            self.perform(&first);
         }
-        self.perform(it);
     }
 
     pub(crate) fn happens(&mut self, input: Input) {
-        let Some(memory) = self.memory.clone() else {
-            return;
-        };
-        let before = &memory.0;
-        let Some(input) = fault::input(self.setup.fault, before, input) else {
-            return;
-        };
-        let it = Move::of(before.step(input.clone(), Context::default()));
-        let it = fault::step(self.setup.fault, before, &input, it);
-        self.uses_decision(Some(before), &it.next);
-        self.perform(it);
+        let _ = self.takes_in(Event::Input(input)); // never refused
     }
 
-    /// True when it was accepted.
-    pub(crate) fn asked(&mut self, request: Request) -> bool {
-        self.ask(request).is_ok()
+    pub(crate) fn asked(&mut self, request: Request) -> Result<(), Refusal> {
+        self.takes_in(Event::Request(request))
     }
 
-    pub(crate) fn ask(&mut self, request: Request) -> Result<(), Refusal> {
-        let Some(memory) = self.memory.clone() else {
+    fn takes_in(&mut self, event: Event) -> Result<(), Refusal> {
+        let Some(memory) = &self.memory else {
             return Ok(());
         };
-        let request = fault::request(self.setup.fault, &memory.0, request);
-        let merged = self.has(Fault::MergesOtherContent);
-        let merged = merged.then(|| fault::merged(&memory.0, &request)).flatten();
-        let it = match merged {
-            Some(merged) => merged,
-            None => Move::of(memory.0.request(request, Context::default())?),
-        };
-        self.uses_decision(Some(&memory.0), &it.next);
-        self.perform(it);
-        Ok(())
-    }
-
-    fn uses_decision(&mut self, before: Option<&Transaction>, next: &Transaction) {
-        let decided = before.is_none_or(|it| it.decision().is_none()) && next.decision().is_some();
-        if decided {
-            let reason = next.failure.as_ref().map(|it| &*it.reason);
-            self.uses(rules::cause(reason));
+        match &*coordinator::follows(self.setup.fault, memory, event) {
+            Ok(follows) => self.perform(follows),
+            Err(refusal) => return Err(refusal.clone()),
         }
+        Ok(())
     }
 
     /// What the engine does with a step: commit when it must be durable, then its effects. A crash
     /// between the two is a network that loses them.
-    fn perform(&mut self, it: Move) {
-        let next = Record::of(it.next);
-        self.forget_queries(&next.0);
-        if let Some(before) = self.memory.take() {
-            self.judge(check::legal(&before.0, &next.0));
+    fn perform(&mut self, it: &Follows) {
+        it.decides.into_iter().for_each(|rule| self.uses(rule));
+        it.broken.into_iter().for_each(|it| self.ensure(false, it));
+        self.forget_queries(it.next.transaction());
+        self.memory = Some(it.next.clone());
+        let acknowledges_early = self.has(Fault::AcknowledgesBeforeItIsDurable);
+        if it.required && self.setup.slow_store {
+            self.syncing = Some(it.calls.clone());
+            if acknowledges_early {
+                self.send(&it.calls);
+            }
         } else {
-            self.judge(check::well_formed(&next.0));
-        }
-        self.memory = Some(next.clone());
-        if !it.required {
-            self.send(it.calls);
-        } else if !self.setup.slow_store {
-            self.commit(next);
-            self.send(it.calls);
-        } else if self.has(Fault::AcknowledgesBeforeItIsDurable) {
-            self.send(it.calls);
-            self.syncing = Some(Vec::new());
-        } else {
-            self.syncing = Some(it.calls.into_iter().map(without_number).collect());
+            if it.required {
+                self.commit(it.next.clone());
+            }
+            self.send(&it.calls);
         }
     }
 
@@ -217,7 +193,7 @@ impl World {
     pub(crate) fn syncs(&mut self) {
         if let (Some(calls), Some(memory)) = (self.syncing.take(), self.memory.clone()) {
             self.commit(memory);
-            self.send(calls);
+            self.send(&calls);
         }
     }
 
@@ -235,7 +211,10 @@ impl World {
 
     fn commit(&mut self, next: Record) {
         if let Some(before) = self.store.take() {
-            self.judge(check::legal(&before.0, &next.0));
+            let verdict = check::legal(before.transaction(), next.transaction());
+            if let Err(violation) = verdict {
+                self.ensure(false, violation.invariant);
+            }
         }
         self.store = Some(next.as_loaded());
     }
@@ -261,14 +240,19 @@ impl World {
         self.ensure(!open, "TWO_STATE");
     }
 
-    /// Another coordinator begins with what the store holds; what the old one sent is on its way.
-    pub(crate) fn is_taken_over(&mut self) {
+    /// Another coordinator begins with what the store holds, or with a copy from before the first
+    /// answer; what the old one sent is on its way.
+    pub(crate) fn is_taken_over(&mut self, copy: Option<Step>) {
         self.epoch = 2;
+        if let Some(copy) = copy {
+            self.store = Some(Follows::first(copy).next.as_loaded());
+            self.shown = None; // what the old one told can't be kept
+        }
         self.crashes();
     }
 
     /// S7: no call leaves before the record that justifies it is durable.
-    fn send(&mut self, calls: Vec<Call>) {
+    fn send(&mut self, calls: &[Call]) {
         for call in calls {
             let justified = self.durable().is_some_and(|durable| {
                 let owed = match durable.decision() {
@@ -293,7 +277,8 @@ impl World {
         let unsynced = self.has(Fault::ShowsWhatIsNotSynced) && self.store.is_some();
         let seen = if unsynced { &self.memory } else { &self.store };
         let fault = self.setup.fault;
-        let seen = seen.as_ref().map(|it| (it.0.state, fault::outcome(fault, &it.0)));
+        let seen = seen.as_ref().map(Record::transaction);
+        let seen = seen.map(|it| (it.state, fault::outcome(fault, it)));
         let holds = match (self.shown, seen) {
             (None, _) => Ok(()),
             (Some(_), None) => Err("S1"),
@@ -327,12 +312,6 @@ impl World {
         self.used.0.push(rule);
     }
 
-    fn judge(&mut self, verdict: Result<(), check::Violation>) {
-        if let Err(violation) = verdict {
-            self.broken.get_or_insert(violation.invariant);
-        }
-    }
-
     pub(crate) fn ensure(&mut self, holds: bool, invariant: &'static str) {
         if !holds {
             self.broken.get_or_insert(invariant);
@@ -352,8 +331,4 @@ impl World {
         self.transaction()
             .is_some_and(|tx| tx.branches.iter().any(|it| it.state == state))
     }
-}
-
-fn without_number(call: Call) -> Call {
-    Call { attempt: 0, ..call }
 }
