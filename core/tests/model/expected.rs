@@ -76,7 +76,7 @@ pub(crate) fn rules(scenario: &Scenario) -> Vec<Rule> {
         all.push(Rule::Query(Confirm, Says::State(R::Unknown)));
     }
     if scenario.lies {
-        all.extend(lies());
+        all.extend(lies(remotes[scenario.branches - 1]));
     }
     all
 }
@@ -166,15 +166,16 @@ fn remote() -> Vec<Rule> {
     all
 }
 
-/// A Query that says anything uses the whole table; one that says TRIED has the rest confirmed.
-fn lies() -> Vec<Rule> {
+/// A Query that says anything uses the whole table; says it TRIED too early, a Confirm comes.
+fn lies(remote: bool) -> Vec<Rule> {
     let mut all = vec![Rule::Decides("CANCELED_BY_PARTICIPANT")];
     for operation in OPERATIONS {
         let states = RECORD_STATES.map(Says::State);
         all.extend(states.map(|says| Rule::Query(operation, says)));
     }
     let unready = [None, Some(Row::Trying), Some(Row::TryFailed)];
-    all.extend(unready.map(|row| fence(true, row, Confirm)));
+    let unready = unready.map(|row| fence(remote, row, Confirm));
+    all.extend(unready.into_iter().filter(|it| !is_impossible(*it)));
     all
 }
 

@@ -5,8 +5,8 @@
 //! From every reachable state an end must stay reachable; a reverse search over the whole graph
 //! says so (stateright's `eventually` is unsound on cycles).
 //!
-//! `TERCET_MODEL=large cargo test --release -p tercet-core --test model -- --nocapture` explores the
-//! larger bound too.
+//! `TERCET_MODEL=large cargo test -p tercet-core --test model a_larger_bound -- --nocapture` explores a
+//! larger bound.
 
 mod controls;
 mod coordinator;
@@ -109,6 +109,7 @@ fn a_reservation_lost_by_its_participant() {
 #[test]
 fn a_query_that_lies() {
     explore(scenarios::LIED_TO);
+    explore(scenarios::LIED_TO_REMOTE);
 }
 
 #[test]

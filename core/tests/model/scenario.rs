@@ -259,10 +259,7 @@ impl Scenario {
     }
 
     fn operator_actions(&self, world: &World, actions: &mut Vec<Action>) {
-        if !world
-            .transaction()
-            .is_some_and(|tx| !tx.state.is_terminal())
-        {
+        if world.transaction().is_none_or(|tx| tx.state.is_terminal()) {
             return;
         }
         actions.extend([Action::Pause, Action::Resume]);

@@ -127,14 +127,20 @@ pub(crate) const RESTORED: Scenario = Scenario {
 };
 
 pub(crate) const LIED_TO: Scenario = Scenario {
-    name: "submitted, three-state, remote work, a Query that lies",
-    mode: ThreeState,
+    name: "submitted, three-state, a Query that lies",
     lies: true,
-    ..SUBMITTED_REMOTE
+    ..SUBMITTED
+};
+
+pub(crate) const LIED_TO_REMOTE: Scenario = Scenario {
+    name: "submitted, one branch, remote work, a Query that lies",
+    branches: 1,
+    remote: [true, false, false],
+    ..LIED_TO
 };
 
 /// All that `cargo test` explores.
-pub(crate) const ALL: [Scenario; 19] = [
+pub(crate) const ALL: [Scenario; 20] = [
     SUBMITTED,
     SUBMITTED_TWO_STATE,
     SUBMITTED_REMOTE,
@@ -154,11 +160,40 @@ pub(crate) const ALL: [Scenario; 19] = [
     COLLECTED_REMOTE,
     RESTORED,
     LIED_TO,
+    LIED_TO_REMOTE,
 ];
 
-/// Three branches, everything at once as far as memory goes.
-pub(crate) const LARGE: [Scenario; 1] = [Scenario {
-    name: "large: submitted, three branches",
-    branches: 3,
-    ..SUBMITTED
-}];
+/// The larger bound: three branches, and what is apart above taken together.
+pub(crate) const LARGE: [Scenario; 6] = [
+    Scenario {
+        name: "large: submitted, three-state, three branches",
+        branches: 3,
+        ..SUBMITTED
+    },
+    Scenario {
+        name: "large: submitted, three-state, takeover, remote work",
+        remote: [false, true, false],
+        ..TAKEN_OVER
+    },
+    Scenario {
+        name: "large: submitted, three-state, rows collected, remote work",
+        remote: [false, true, false],
+        ..COLLECTED
+    },
+    Scenario {
+        name: "large: submitted, three-state, remote work, a Query that lies",
+        remote: [false, true, false],
+        ..LIED_TO
+    },
+    Scenario {
+        name: "large: submitted, two-state, remote work on both sides",
+        remote: [true, true, false],
+        ..SUBMITTED_TWO_STATE
+    },
+    Scenario {
+        name: "large: interactive, accepted, operator, remote work, slow store",
+        operator: true,
+        slow_store: true,
+        ..INTERACTIVE_REMOTE
+    },
+];
