@@ -165,6 +165,7 @@ async fn kill(
         if reached.await.is_none() {
             panic!("the load stands still: {}", heard.describe());
         }
+        heard.check_refusals();
         let round = Round::draw(rng);
         let met = round.play(processes, heard, client, rng).await;
         let accepted = heard.progress().accepted;

@@ -140,10 +140,14 @@ impl Heard {
 
     /// All of it, once every client has gone.
     pub fn take(&self) -> All {
-        let mut inner = self.inner.lock();
-        let surprises = std::mem::take(&mut inner.surprises);
+        self.check_refusals();
+        std::mem::take(&mut self.inner.lock().all)
+    }
+
+    /// Clients that are refused for what they are do no work, and prove nothing.
+    pub fn check_refusals(&self) {
+        let surprises = &self.inner.lock().surprises;
         assert!(surprises.is_empty(), "refused: {surprises:#?}");
-        std::mem::take(&mut inner.all)
     }
 
     pub fn outcome<E: Into<Error>>(&self, told: Result<Told, E>) -> Answer {

@@ -23,7 +23,7 @@ const RETRY_INTERVALS: [Duration; 4] = [
 ];
 /// Some Try calls are given up before a slow participant answers, and some transactions expire.
 const TRY_TIMEOUT_MS: [u64; 3] = [150, 1_000, 3_000];
-const TIMEOUT_S: [u64; 3] = [2, 5, 10];
+const TIMEOUT_S: [u64; 3] = [3, 5, 10];
 
 pub struct Plan {
     pub intent: Intent,
