@@ -124,11 +124,18 @@ impl Heard {
         *self.progress.borrow()
     }
 
-    /// Returns as soon as this holds; none if it takes far too long.
-    pub async fn until(&self, holds: impl FnMut(&Progress) -> bool) -> Option<Progress> {
+    /// Returns as soon as this holds; none if for far too long no transaction has been accepted.
+    pub async fn until(&self, mut holds: impl FnMut(&Progress) -> bool) -> Option<Progress> {
         let mut progress = self.progress.subscribe();
-        let reached = timeout(PROGRESS_TIMEOUT, progress.wait_for(holds)).await;
-        Some(*reached.ok()?.expect("the sender is here"))
+        loop {
+            let accepted = progress.borrow().accepted;
+            let moved = progress.wait_for(|it| holds(it) || it.accepted > accepted);
+            let moved = timeout(PROGRESS_TIMEOUT, moved).await.ok()?;
+            let moved = *moved.expect("the sender is here");
+            if holds(&moved) {
+                return Some(moved);
+            }
+        }
     }
 
     /// What is still unfinished, for whoever has waited in vain.

@@ -203,9 +203,9 @@ impl Shared {
                 return self.rollback(plan).await;
             }
         }
-        match rng.u8(..10) {
+        match rng.u8(..40) {
             0 => Answer::Accepted, // left to its deadline
-            1 => self.rollback(plan).await,
+            1..8 => self.rollback(plan).await,
             _ => {
                 let commit = async { self.heard.outcome(transaction.commit().await) };
                 self.heard.call(plan, commit).await

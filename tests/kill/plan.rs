@@ -45,7 +45,7 @@ impl Plan {
         let branches = (1..=branch_count(rng)).map(|number| IntendedBranch {
             id: format!("b{number}").into(),
             participant: Role::PARTICIPANTS[rng.usize(..2)].name().into(),
-            account: if rng.u8(..10) == 0 { SCARCE } else { PLENTY }.into(),
+            account: if rng.u8(..5) == 0 { SCARCE } else { PLENTY }.into(),
             amount: rng.i64(1..=5),
         });
         let intent = Intent {
