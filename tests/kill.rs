@@ -10,6 +10,7 @@
 //! by each participant; how far everybody is at that moment differs.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     time::{Duration, Instant},
@@ -17,6 +18,7 @@ use std::{
 
 use fastrand::Rng;
 use tempfile::TempDir;
+use tercet_core::check::Violation;
 use tercet_sdk::client::Client;
 use tokio::time::timeout;
 
@@ -156,10 +158,11 @@ async fn kill(
 ) -> Tally {
     let mut tally = Tally::new();
     let mut said = 0;
+    let average = size.transactions / size.kills as usize;
     while tally.kills < size.kills {
         let accepted = heard.progress().accepted;
         let left = size.transactions.saturating_sub(accepted);
-        let each = left / (size.kills - tally.kills) as usize;
+        let each = (left / (size.kills - tally.kills) as usize).max(average / 4);
         let moment = accepted + rng.usize(..=2 * each);
         let reached = heard.until(|it| it.accepted >= moment && it.unfinished >= UNFINISHED_MIN);
         if reached.await.is_none() {
@@ -200,20 +203,28 @@ async fn judge(processes: &Processes, all: &mut All, ended: &[Ended]) {
         begun.elapsed(),
         found.len()
     );
-    for violation in found.iter().take(VIOLATIONS_SHOWN) {
-        println!("{violation}");
-    }
     if !found.is_empty() {
-        let log = fs::read_to_string(processes.log(Role::Coordinator)).unwrap();
-        println!("the coordinator's last words:");
-        for line in log.lines().rev().take(20) {
-            println!("{line}");
-        }
+        describe(&found, &processes.log(Role::Coordinator));
     }
     assert!(found.is_empty(), "{} violations", found.len());
 }
 
-const VIOLATIONS_SHOWN: usize = 50;
+/// Enough of what is wrong to begin with.
+fn describe(found: &[Violation], log: &Path) {
+    let mut invariants = BTreeMap::new();
+    for violation in found {
+        *invariants.entry(violation.invariant).or_insert(0) += 1;
+    }
+    println!("broken, how often: {invariants:?}");
+    for violation in found.iter().take(20) {
+        println!("{violation}");
+    }
+    let log = fs::read_to_string(log).unwrap();
+    println!("the coordinator's last words:");
+    for line in log.lines().rev().take(20) {
+        println!("{line}");
+    }
+}
 
 /// Where stores, databases and logs are. A failure leaves them behind, and says so.
 struct EvidenceFolder(TempDir);

@@ -55,7 +55,8 @@ impl Load {
         load
     }
 
-    /// Sends nothing new, and returns when everything that was sent has ended, or should have long ago.
+    /// Sends nothing new, and returns when everything that was sent has ended, or should have long
+    /// ago: what is wrong then is for the judge to say.
     pub async fn stop(mut self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         let all_heard = async {
@@ -64,7 +65,6 @@ impl Load {
             }
         };
         if timeout(PROGRESS_TIMEOUT, all_heard).await.is_err() {
-            // What is wrong with them is for the judge to say.
             println!("not over: {}", self.shared.heard.describe());
             self.clients.shutdown().await;
         }
@@ -82,7 +82,7 @@ impl Shared {
         });
         if over.await.is_err() {
             let left = books::unfinished(&self.client).await;
-            panic!("L1 is broken: nobody asks for them, and nothing happens: {left}");
+            println!("nobody asks for them, and nothing happens: {left}");
         }
     }
 
