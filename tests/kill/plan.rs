@@ -69,11 +69,11 @@ impl Plan {
     }
 }
 
-/// Mostly one or two: what each branch costs its participant is what a long run spends its time on.
+/// Mostly one: what each branch costs its participant is what a long run spends its time on.
 fn branch_count(rng: &mut Rng) -> usize {
     match rng.u8(..10) {
-        0..5 => 1,
-        5..9 => 2,
+        0..7 => 1,
+        7..9 => 2,
         _ => 3,
     }
 }

@@ -139,33 +139,29 @@ impl Tally {
     }
 
     fn states(&self) {
-        let mut sum = Unfinished::default();
-        for left in &self.left {
-            sum += *left;
-        }
-        let states: [(&str, fn(&Unfinished) -> usize); 3] = [
-            ("TRYING", |it| it.trying),
-            ("CONFIRMING", |it| it.confirming),
-            ("CANCELING", |it| it.canceling),
+        let enough = [
+            self.is_found_enough("TRYING", |it| it.trying),
+            self.is_found_enough("CONFIRMING", |it| it.confirming),
+            self.is_found_enough("CANCELING", |it| it.canceling),
         ];
-        let mut too_few = Vec::new();
-        for (name, count) in states {
-            let restarts = self.left.iter().filter(|it| count(it) > 0).count();
-            let of_restarts = restarts as f64 / self.left.len().max(1) as f64;
-            let of_found = count(&sum) as f64 / sum.sum().max(1) as f64;
-            println!(
-                "{name}: found by {restarts} of {} restarts ({:.1} %), {} of {} found ({:.1} %)",
-                self.left.len(),
-                100.0 * of_restarts,
-                count(&sum),
-                sum.sum(),
-                100.0 * of_found
-            );
-            if of_restarts < STATE_SHARE_MIN || of_found < STATE_SHARE_MIN {
-                too_few.push(name);
-            }
-        }
-        assert!(too_few.is_empty(), "too few restarts found {too_few:?}");
+        assert_eq!(enough, [true; 3], "too few restarts find each state");
+    }
+
+    /// By how many restarts, and how much of all that they found.
+    fn is_found_enough(&self, state: &str, count: impl Fn(&Unfinished) -> usize) -> bool {
+        let restarts = self.left.iter().filter(|it| count(it) > 0).count();
+        let found: usize = self.left.iter().map(&count).sum();
+        let found_in_all: usize = self.left.iter().map(|it| it.sum()).sum();
+        let of_restarts = restarts as f64 / self.left.len().max(1) as f64;
+        let of_found = found as f64 / found_in_all.max(1) as f64;
+        println!(
+            "{state}: found by {restarts} of {} restarts ({:.1} %), {found} of {found_in_all} \
+             unfinished ({:.1} %)",
+            self.left.len(),
+            100.0 * of_restarts,
+            100.0 * of_found
+        );
+        of_restarts >= STATE_SHARE_MIN && of_found >= STATE_SHARE_MIN
     }
 }
 
