@@ -3,7 +3,8 @@
 //! A [`History`] is what clients asked and heard, in the order of real time. Beside it stand what the
 //! coordinator says once everything has healed ([`Ended`]) and what the participants' databases hold
 //! ([`Ledger`]). [`violations`] finds every invariant of the protocol that the three together break;
-//! it knows nothing of how they came about, so that tests of processes and simulations share it.
+//! it knows nothing of how they came about, so that tests of processes and simulations share it. Its cost
+//! is linear, and names are shared texts, so that a run of a million transactions fits into memory.
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
 mod answers;
@@ -83,7 +84,7 @@ pub struct Seen {
 }
 
 impl History {
-    pub fn invoke(&mut self, id: &str) -> Call {
+    pub fn invoke(&mut self, id: impl Into<Arc<str>>) -> Call {
         let call = Call(self.calls);
         self.calls += 1;
         let id = id.into();
@@ -104,7 +105,7 @@ impl History {
 /// What a client meant by an id.
 #[derive(Clone, Debug)]
 pub struct Intent {
-    pub id: String,
+    pub id: Arc<str>,
     pub mode: ReplyMode,
     /// Its branches are added one by one, and a crash may leave any of them out.
     pub interactive: bool,
@@ -113,16 +114,16 @@ pub struct Intent {
 
 #[derive(Clone, Debug)]
 pub struct IntendedBranch {
-    pub id: String,
-    pub participant: String,
-    pub account: String,
+    pub id: Arc<str>,
+    pub participant: Arc<str>,
+    pub account: Arc<str>,
     pub amount: i64,
 }
 
 /// A transaction as the coordinator has it in the end.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    pub id: String,
+    pub id: Arc<str>,
     pub seen: Seen,
     pub branches: Vec<EndedBranch>,
     /// Why a person has to look, when one has.
@@ -131,15 +132,15 @@ pub struct Ended {
 
 #[derive(Clone, Debug)]
 pub struct EndedBranch {
-    pub id: String,
-    pub participant: String,
+    pub id: Arc<str>,
+    pub participant: Arc<str>,
     pub state: BranchState,
 }
 
 /// A participant's database.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    pub participant: String,
+    pub participant: Arc<str>,
     pub accounts: Vec<Account>,
     /// In the order in which they were committed.
     pub effects: Vec<LedgerEffect>,
@@ -148,7 +149,7 @@ pub struct Ledger {
 
 #[derive(Clone, Debug)]
 pub struct Account {
-    pub name: String,
+    pub name: Arc<str>,
     pub opening: i64,
     pub free: i64,
     pub held: i64,
@@ -158,17 +159,17 @@ pub struct Account {
 /// One business change, written down in the same database transaction.
 #[derive(Clone, Debug)]
 pub struct LedgerEffect {
-    pub transaction: String,
-    pub branch: String,
+    pub transaction: Arc<str>,
+    pub branch: Arc<str>,
     pub operation: Operation,
-    pub account: String,
+    pub account: Arc<str>,
     pub amount: i64,
 }
 
 #[derive(Clone, Debug)]
 pub struct FenceRow {
-    pub transaction: String,
-    pub branch: String,
+    pub transaction: Arc<str>,
+    pub branch: Arc<str>,
     pub state: fence::State,
 }
 
