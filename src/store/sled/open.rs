@@ -226,11 +226,7 @@ impl Opened {
 
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK_FILE);
-    if !dir.exists() {
-        fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
-        let parent = dir.parent().filter(|it| !it.as_os_str().is_empty());
-        sync(parent.unwrap_or(Path::new(".")))?;
-    }
+    fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
     let mut options = File::options();
     let options = options.create(true).truncate(false).write(true);
     let lock = options.open(&path).map_err(io_error("opening", &path))?;
@@ -387,7 +383,22 @@ fn create(dir: &Path, db: &Db, medium: &Medium, sidecar: &Sidecar) -> Result<Met
     sync(&dir.join("conf"))?;
     sync(&dir.join("blobs"))?;
     sync(dir)?;
+    sync_parents(dir)?;
     Ok(meta)
+}
+
+/// Makes the directory's own name durable, and the names of those it lies in: this start, or one that
+/// was interrupted, may have made them all.
+fn sync_parents(dir: &Path) -> Result<(), OpenError> {
+    let dir = dir.canonicalize().map_err(io_error("finding", dir))?;
+    for parent in dir.ancestors().skip(1) {
+        match sync_dir(parent) {
+            // One that this process can't read is none that it has made.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            synced => synced.map_err(io_error("syncing", parent))?,
+        }
+    }
+    Ok(())
 }
 
 fn sync(path: &Path) -> Result<(), OpenError> {
