@@ -1,6 +1,10 @@
 //! The shipped binary as a process, with or without the preloaded library.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    path::Path,
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tercet_sdk::client::Client;
@@ -30,6 +34,8 @@ pub struct Coordinator {
 pub struct Ended {
     pub code: Option<i32>,
     pub said: String,
+    /// When it was asked to, if it was.
+    pub asked: Option<SystemTime>,
 }
 
 impl Coordinator {
@@ -43,7 +49,12 @@ impl Coordinator {
         shim: Option<&Shim>,
     ) -> Result<Self, Ended> {
         let mut command = tercet();
-        command.args(["serve", "--log=warn", "--set=drain=1s", "--listen=127.0.0.1:0"]);
+        command.args([
+            "serve",
+            "--log=warn",
+            "--set=drain=1s",
+            "--listen=127.0.0.1:0",
+        ]);
         command.arg(format!("--store=sled:{}", store.display()));
         command.args(participants.iter().map(|it| format!("--participant={it}")));
         if let Some(shim) = shim {
@@ -67,7 +78,9 @@ impl Coordinator {
         let Some(line) = line else {
             return Err(ended(child, said).await);
         };
-        let address = line.strip_prefix("listening on ").and_then(|it| it.split(',').next());
+        let address = line
+            .strip_prefix("listening on ")
+            .and_then(|it| it.split(',').next());
         let address = address.unwrap_or_else(|| panic!("{line:?} names no address"));
         let client = Client::new(format!("http://{address}")).unwrap();
         Ok(Self {
@@ -78,25 +91,28 @@ impl Coordinator {
         })
     }
 
-    /// Asks it to end.
-    pub fn terminate(&self) {
-        let id = self.child.id().expect("it has not ended").cast_signed();
-        kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+    /// Returns when it has ended by itself.
+    pub async fn until_ended(&mut self) {
+        self.child.wait().await.unwrap();
     }
 
-    pub async fn kill(mut self) {
-        self.child.kill().await.unwrap();
-    }
-
-    /// Returns when it has ended.
-    pub async fn ended(self) -> Ended {
-        ended(self.child, self.said).await
+    /// Asks it to end, if it hasn't, and returns when it has.
+    pub async fn end(mut self) -> Ended {
+        let mut asked = None;
+        if self.child.try_wait().unwrap().is_none() {
+            asked = Some(SystemTime::now());
+            let id = self.child.id().expect("it has not ended").cast_signed();
+            kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+        }
+        Ended {
+            asked,
+            ..ended(self.child, self.said).await
+        }
     }
 
     /// Asks it to end, and sees that it does so in good order.
     pub async fn stop(self) {
-        self.terminate();
-        let ended = self.ended().await;
+        let ended = self.end().await;
         assert_eq!(ended.code, Some(0), "{}", ended.said);
     }
 }
@@ -108,6 +124,7 @@ async fn ended(mut child: Child, said: JoinHandle<String>) -> Ended {
     Ended {
         code: status.code(),
         said,
+        asked: None,
     }
 }
 
@@ -123,5 +140,6 @@ pub async fn verify(store: &Path) -> Ended {
     Ended {
         code: output.status.code(),
         said: String::from_utf8_lossy(&said).into(),
+        asked: None,
     }
 }

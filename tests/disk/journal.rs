@@ -9,16 +9,41 @@ use std::{
 /// One change or sync. Paths are relative to the folder.
 #[derive(Debug)]
 pub enum Entry {
-    Create { path: PathBuf, inode: u64 },
-    Write { inode: u64, at: u64, data: Vec<u8> },
-    SetLength { inode: u64, length: u64 },
-    Rename { from: PathBuf, to: PathBuf },
-    Unlink { path: PathBuf },
-    MakeDirectory { path: PathBuf, inode: u64 },
-    SyncBegins { number: u64 },
-    SyncEnded { inode: u64, number: u64 },
+    Create {
+        path: PathBuf,
+        inode: u64,
+    },
+    Write {
+        inode: u64,
+        at: u64,
+        data: Vec<u8>,
+    },
+    SetLength {
+        inode: u64,
+        length: u64,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Unlink {
+        path: PathBuf,
+    },
+    MakeDirectory {
+        path: PathBuf,
+        inode: u64,
+    },
+    SyncBegins {
+        number: u64,
+    },
+    SyncEnded {
+        inode: u64,
+        number: u64,
+    },
     /// Something failed, for the first time.
-    Fault { unix_ms: u64 },
+    Fault {
+        unix_ms: u64,
+    },
 }
 
 /// Reads one entry after the other.

@@ -14,7 +14,7 @@ use tercet_sdk::{
 use tokio::task::JoinSet;
 
 use super::{
-    history::{Answer, Intent, IntendedBranch, Seen},
+    history::{Answer, IntendedBranch, Intent, Seen},
     participant::{ACCOUNT, RESOURCE, Take, filling},
     world::{PARTICIPANTS, World},
 };
@@ -39,8 +39,8 @@ impl Load {
         let mut senders = JoinSet::new();
         for number in 0..SENDERS {
             let (world, client) = (Arc::clone(world), client.clone());
-            let (name, rng) = (format!("{name}-{number}"), rng.fork());
-            senders.spawn(async move { send(&world, &client, &name, rng).await });
+            let (name, mut rng) = (format!("{name}-{number}"), rng.fork());
+            senders.spawn(async move { send(&world, &client, &name, usize::MAX, &mut rng).await });
         }
         Self(senders)
     }
@@ -49,14 +49,18 @@ impl Load {
     pub async fn stop(mut self) {
         self.0.abort_all();
         while let Some(ended) = self.0.join_next().await {
-            assert!(ended.is_err_and(|it| it.is_cancelled()), "a client has failed");
+            assert!(
+                ended.is_err_and(|it| it.is_cancelled()),
+                "a client has failed"
+            );
         }
     }
 }
 
-async fn send(world: &World, client: &Client, name: &str, mut rng: Rng) {
-    for number in 0.. {
-        let (intent, submit) = draw(format!("{name}-{number}"), &mut rng);
+/// Sends so many transactions, one after the other.
+pub async fn send(world: &World, client: &Client, name: &str, count: usize, rng: &mut Rng) {
+    for number in 0..count {
+        let (intent, submit) = draw(format!("{name}-{number}"), rng);
         world.intend(&intent);
         let submitted = async { told(client.submit(&submit).await.map_err(Error::from)) };
         let answer = world.call(&intent.id, submitted).await;
@@ -122,14 +126,25 @@ fn told(told: Result<Told, Error>) -> Answer {
             Some(transaction) => Answer::Shown(seen(transaction)),
             None => Answer::Unknown,
         },
-        Err(error) => match error.refused() {
-            Some(refused) => match &*refused.reason {
-                "TRANSACTION_NOT_FOUND" => Answer::NotFound,
-                "SHUTTING_DOWN" | "STORE_UNAVAILABLE" => Answer::NotTaken,
-                _ => panic!("refused: {refused}"),
-            },
-            None => Answer::Unknown,
+        Err(error) => refused(&error),
+    }
+}
+
+/// What a client that only reads hears.
+pub fn read(read: Result<Transaction, Error>) -> Answer {
+    match read {
+        Ok(transaction) => Answer::Shown(seen(&transaction)),
+        Err(error) => refused(&error),
+    }
+}
+
+fn refused(error: &Error) -> Answer {
+    match error.refused() {
+        Some(refused) => match &*refused.reason {
+            "TRANSACTION_NOT_FOUND" => Answer::NotFound,
+            _ => panic!("refused: {refused}"),
         },
+        None => Answer::Unknown,
     }
 }
 

@@ -11,13 +11,17 @@
 //! same lots are drawn again.
 #![cfg(target_os = "linux")]
 
+mod bare_sled;
 mod coordinator;
+mod damage;
+mod errors;
 #[path = "../history/mod.rs"]
 mod history;
 mod image;
 mod journal;
 mod load;
 mod participant;
+mod place;
 mod power;
 mod power_loss;
 #[allow(dead_code, reason = "each test uses its part of it")]

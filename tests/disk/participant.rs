@@ -10,8 +10,8 @@ use tercet_sdk::{
     participant::ParticipantServiceServer,
     proto::participant::v1::{
         BranchContext, CancelRequest, CancelResponse, ConfirmRequest, ConfirmResponse, Failure,
-        Outcome, Payload, QueryRequest, QueryResponse, TryRequest, TryResponse, RecordState as Wire,
-        participant_service_server::ParticipantService,
+        Outcome, Payload, QueryRequest, QueryResponse, RecordState as Wire, TryRequest,
+        TryResponse, participant_service_server::ParticipantService,
     },
 };
 use tokio::net::TcpListener;
@@ -61,7 +61,11 @@ pub async fn start_all(world: &Arc<World>) -> Vec<String> {
         let world = Arc::clone(world);
         let service = ParticipantServiceServer::new(Desk { name, world });
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+        tokio::spawn(
+            Server::builder()
+                .add_service(service)
+                .serve_with_incoming(incoming),
+        );
     }
     addresses
 }
@@ -79,7 +83,11 @@ enum Reply {
 
 impl Desk {
     fn branch(&self, context: &BranchContext) -> Branch {
-        (self.name, context.transaction_id.clone(), context.branch_id.clone())
+        (
+            self.name,
+            context.transaction_id.clone(),
+            context.branch_id.clone(),
+        )
     }
 
     async fn perform(
@@ -145,7 +153,10 @@ fn decide(branch: &Branch, take: &Take, row: Option<&Row>, call: &Call) -> Decid
 fn read((_, transaction, branch): &Branch, payload: Option<Payload>) -> Take {
     let take: Take = prost::Message::decode(payload.unwrap_or_default().value).unwrap();
     let sent = filling(transaction, branch, take.filling.len());
-    assert!(take.filling == sent, "the payload of {transaction}/{branch} is not what was sent");
+    assert!(
+        take.filling == sent,
+        "the payload of {transaction}/{branch} is not what was sent"
+    );
     take
 }
 
@@ -179,7 +190,9 @@ impl ParticipantService for Desk {
         &self,
         request: Request<ConfirmRequest>,
     ) -> Result<Response<ConfirmResponse>, Status> {
-        let ConfirmRequest { context, payload, .. } = request.into_inner();
+        let ConfirmRequest {
+            context, payload, ..
+        } = request.into_inner();
         let mut response = ConfirmResponse::default();
         match self.perform(Operation::Confirm, context, payload).await? {
             Reply::Success => response.set_outcome(Outcome::Success),
@@ -192,7 +205,9 @@ impl ParticipantService for Desk {
         &self,
         request: Request<CancelRequest>,
     ) -> Result<Response<CancelResponse>, Status> {
-        let CancelRequest { context, payload, .. } = request.into_inner();
+        let CancelRequest {
+            context, payload, ..
+        } = request.into_inner();
         let mut response = CancelResponse::default();
         match self.perform(Operation::Cancel, context, payload).await? {
             Reply::Success => response.set_outcome(Outcome::Success),
@@ -205,7 +220,10 @@ impl ParticipantService for Desk {
         &self,
         request: Request<QueryRequest>,
     ) -> Result<Response<QueryResponse>, Status> {
-        let context = request.into_inner().context.expect("a coordinator sends it");
+        let context = request
+            .into_inner()
+            .context
+            .expect("a coordinator sends it");
         let row = self.world.row(&self.branch(&context));
         let mut response = QueryResponse::default();
         response.set_state(match fence::record_state(row.as_ref()) {

@@ -173,7 +173,10 @@ impl Disk {
     fn rename(&mut self, from: Option<PathBuf>, to: Option<(PathBuf, usize)>) {
         let parent = |path: &PathBuf| path.parent().unwrap().to_owned();
         let name = |path: PathBuf| path.file_name().unwrap().to_owned();
-        let both = (from.as_ref().map(parent), to.as_ref().map(|(to, _)| parent(to)));
+        let both = (
+            from.as_ref().map(parent),
+            to.as_ref().map(|(to, _)| parent(to)),
+        );
         let directory = match both {
             (Some(from), Some(to)) => {
                 assert_eq!(from, to, "a name moved to another directory");
@@ -195,7 +198,12 @@ impl Disk {
     pub fn image(&self, unsynced: Unsynced) -> Image {
         let mut image = Image::default();
         let mut lot = Lot::draw(unsynced);
-        self.lay_down(&mut image, &mut lot, &PathBuf::new(), self.names[Path::new("")]);
+        self.lay_down(
+            &mut image,
+            &mut lot,
+            &PathBuf::new(),
+            self.names[Path::new("")],
+        );
         image
     }
 
@@ -226,7 +234,9 @@ impl<T: Clone, C> Versions<T, C> {
 
     /// What was changed up to then is certain.
     fn sync(&mut self, until: u64, apply: impl Fn(&mut T, &C)) {
-        let certain = self.unsynced.partition_point(|(number, _)| *number <= until);
+        let certain = self
+            .unsynced
+            .partition_point(|(number, _)| *number <= until);
         for (_, change) in self.unsynced.drain(..certain) {
             apply(&mut self.synced, &change);
         }
@@ -257,7 +267,11 @@ impl Lot {
         };
         let mut rng = Rng::with_seed(seed);
         let kept = rng.u8(1..8);
-        Self { unsynced, rng, kept }
+        Self {
+            unsynced,
+            rng,
+            kept,
+        }
     }
 
     fn keeps(&mut self) -> bool {
@@ -285,7 +299,11 @@ impl Lot {
                 let first = SECTOR_BYTES - at % SECTOR_BYTES;
                 let mut done = 0;
                 while done < data.len() {
-                    let end = data.len().min(if done == 0 { first } else { done + SECTOR_BYTES });
+                    let end = data.len().min(if done == 0 {
+                        first
+                    } else {
+                        done + SECTOR_BYTES
+                    });
                     if self.keeps() {
                         write(bytes, at + done, &data[done..end]);
                     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     image::Image,
-    journal::Journal,
+    journal::{Entry, Journal},
     power::{Disk, Unsynced},
 };
 
@@ -15,6 +15,8 @@ pub struct Recording {
     journal: PathBuf,
     /// The journal's length after each entry, and before the first.
     places: Vec<u64>,
+    /// How many calls had been made when each sync had ended.
+    pub synced: Vec<usize>,
 }
 
 impl Recording {
@@ -22,9 +24,12 @@ impl Recording {
     /// written down is not what happened.
     pub fn finish(before: Disk, folder: &Path, journal: &Path) -> Self {
         let mut disk = before.clone();
-        let mut places = vec![0];
+        let (mut places, mut synced) = (vec![0], Vec::new());
         for (place, entry) in Journal::open(journal) {
             places.push(place);
+            if let Entry::SyncEnded { .. } = entry {
+                synced.push(places.len() - 1);
+            }
             disk.apply(entry);
         }
         let differences = disk.image(Unsynced::Kept).differences(&Image::read(folder));
@@ -36,6 +41,7 @@ impl Recording {
             before,
             journal: journal.to_owned(),
             places,
+            synced,
         }
     }
 

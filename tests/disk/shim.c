@@ -324,7 +324,7 @@ ssize_t sendfile64(int fd, int from, off_t *at, size_t len) { return sendfile(fd
 /* --- syncs --------------------------------------------------------------------------------------- */
 
 /* What was changed while a sync was under way may or may not be covered by it: so its beginning
- * counts. One that only starts writing out (`durable` is 0) promises nothing. */
+ * counts. One that only starts writing out (`durable` is 0) never ends: it promises nothing. */
 static int sync_file(int fd, int durable) {
     struct stat stat;
     if (!ours(fd, &stat)) return 2;
@@ -332,7 +332,7 @@ static int sync_file(int fd, int durable) {
     pthread_mutex_lock(&order);
     int failed = fails(1, &shortened) || shortened;
     uint64_t number = syncs_begun++;
-    if (!failed && durable) note_change(SYNC_BEGINS, NULL, stat.st_ino, number);
+    if (!failed) note_change(SYNC_BEGINS, NULL, stat.st_ino, number);
     pthread_mutex_unlock(&order);
     if (failed) {
         errno = fault.error;

@@ -81,7 +81,9 @@ fn library() -> &'static Path {
         // Another run may use the old one.
         let new = library.with_extension(format!("so.{}", std::process::id()));
         let mut cc = Command::new("cc");
-        cc.args(["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread", "-o"]);
+        cc.args([
+            "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread", "-o",
+        ]);
         let compiled = cc.arg(&new).arg(source).status();
         assert!(compiled.expect("there is a C compiler").success(), "{cc:?}");
         fs::rename(&new, &library).unwrap();

@@ -45,10 +45,20 @@ pub struct Event {
 #[derive(Clone)]
 pub enum What {
     Intended(Intent),
-    Invoked { call: usize, id: String },
-    Answered { call: usize, answer: Answer },
+    Invoked {
+        call: usize,
+        id: String,
+    },
+    Answered {
+        call: usize,
+        answer: Answer,
+    },
     /// A fence's row was written, and the business change with it, if there was one.
-    Wrote { branch: Branch, row: Row, effect: Option<LedgerEffect> },
+    Wrote {
+        branch: Branch,
+        row: Row,
+        effect: Option<LedgerEffect>,
+    },
 }
 
 /// Participant, transaction, branch.
@@ -72,15 +82,11 @@ impl World {
     pub fn take_back(&self, mut past: Past) {
         let mut inner = self.inner.lock();
         inner.rows.clear();
-        let mut answers = 0;
+        let answers = Self::answers_in(&past);
         for event in &mut past {
             event.at = 0;
-            match &event.what {
-                What::Wrote { branch, row, .. } => {
-                    inner.rows.insert(branch.clone(), *row);
-                }
-                What::Answered { .. } => answers += 1,
-                What::Intended(_) | What::Invoked { .. } => {}
+            if let What::Wrote { branch, row, .. } = &event.what {
+                inner.rows.insert(branch.clone(), *row);
             }
         }
         inner.past = past;
@@ -100,6 +106,14 @@ impl World {
             What::Intended(intent) => Some(intent),
             What::Invoked { .. } | What::Answered { .. } | What::Wrote { .. } => None,
         })
+    }
+
+    /// How many answers it has.
+    pub fn answers_in(past: &Past) -> usize {
+        let answers = past
+            .iter()
+            .filter(|event| matches!(event.what, What::Answered { .. }));
+        answers.count()
     }
 
     /// Returns when there are so many answers.
@@ -164,7 +178,11 @@ impl World {
         {
             inner.rows.insert(branch.clone(), row);
             let branch = branch.clone();
-            inner.note(What::Wrote { branch, row, effect });
+            inner.note(What::Wrote {
+                branch,
+                row,
+                effect,
+            });
         }
         Some(result)
     }

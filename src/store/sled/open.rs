@@ -19,6 +19,7 @@ use super::{
     keys,
     meta::Meta,
     sidecar::{FORMAT, Phase, Sidecar, SidecarError, sync_dir},
+    trace::Trace,
     writer::{Medium, panic_text},
 };
 
@@ -100,6 +101,17 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The disk fails, or is full.
+    #[error(
+        "{}: {reason}; what was acknowledged is kept: start again once the disk works and has room",
+        path.display()
+    )]
+    Disk {
+        /// The database.
+        path: PathBuf,
+        /// What failed.
+        reason: String,
+    },
     /// Opening has not ended in time.
     #[error(
         "{} could not be opened within {} s: it is damaged, or the disk is very slow; try again with \
@@ -153,7 +165,14 @@ pub(super) fn open(
     let realm = check(dir, &sidecar)?;
     let creating = sidecar.phase() == Phase::Creating;
     remove_leftovers(dir)?;
-    let db = open_database(dir, options)?;
+    let db = match open_database(dir, options) {
+        // What an interrupted creation has left.
+        Err(OpenError::Damaged { .. }) if creating => {
+            remove_database(dir)?;
+            open_database(dir, options)?
+        }
+        opened => opened?,
+    };
     let medium = Medium::new(dir).map_err(io_error("opening", &dir.join("db")))?;
     medium.check_blobs().map_err(damaged(&dir.join("blobs")))?;
     let meta = match read_meta(dir, &db)? {
@@ -169,7 +188,15 @@ pub(super) fn open(
     };
     let agreed = sidecar.agrees(&meta);
     agreed.map_err(damaged(&dir.join("db")))?;
+    if let Some(batch) = Trace::last(dir, &sidecar.store)
+        && meta.batch < batch
+    {
+        let found = meta.batch;
+        let reason = format!("the database ends with batch {found}, but had come to {batch}");
+        return Err(damaged(&dir.join("db"))(reason));
+    }
     if creating {
+        sync_all(dir, &medium)?;
         sidecar.mark = meta.batch;
         sidecar.set_phase(Phase::Open);
         save(&sidecar, dir)?;
@@ -192,8 +219,8 @@ impl Opened {
     /// # Errors
     /// As [`Medium::write`].
     pub(super) fn write(&mut self, batch: sled::Batch, meta: Meta) -> Result<(), OpenError> {
-        let written = self.medium.write(&self.db, batch);
-        written.map_err(damaged(&self.dir.join("db")))?;
+        let written = self.medium.write(&self.db, batch, &meta);
+        written.map_err(disk(&self.dir))?;
         self.meta = meta;
         Ok(())
     }
@@ -203,6 +230,13 @@ impl Opened {
     /// # Errors
     /// When one of them can't be written.
     pub(super) fn boot(&mut self) -> Result<(), OpenError> {
+        // A start that was cut off between the two. Were they to come two apart, the sidecar would be
+        // taken for an older copy.
+        if self.sidecar.boot < self.meta.boot {
+            self.medium.sync().map_err(disk(&self.dir))?;
+            self.sidecar.boot = self.meta.boot;
+            self.save(Phase::Open)?;
+        }
         let mut meta = self.meta.clone();
         meta.boot += 1;
         meta.batch += 1;
@@ -310,6 +344,22 @@ fn remove_leftovers(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// What was begun and never used: the sidecar says that the store was still being created.
+fn remove_database(dir: &Path) -> Result<(), OpenError> {
+    for entry in dir.read_dir().map_err(io_error("reading", dir))? {
+        let path = entry.map_err(io_error("reading", dir))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let removed = match &*name {
+            "blobs" => fs::remove_dir_all(&path),
+            "db" | "conf" => fs::remove_file(&path),
+            name if name.starts_with("snap.") => fs::remove_file(&path),
+            _ => Ok(()),
+        };
+        removed.map_err(io_error("removing", &path))?;
+    }
+    Ok(())
+}
+
 /// Opens the database in a thread of its own, which is left behind when it doesn't come back.
 fn open_database(dir: &Path, options: &SledOptions) -> Result<Db, OpenError> {
     let path = dir.join("db");
@@ -331,6 +381,9 @@ fn open_database(dir: &Path, options: &SledOptions) -> Result<Db, OpenError> {
         .map_err(io_error("starting a thread to open", &path))?;
     match opened.recv_timeout(timeout) {
         Ok(Ok(Ok(db))) => Ok(db),
+        Ok(Ok(Err(sled::Error::Io(error)))) if error.raw_os_error().is_some() => {
+            Err(disk(dir)(format!("opening it: {error}")))
+        }
         Ok(Ok(Err(error))) => Err(damaged(&path)(format!("it can't be opened: {error}"))),
         Ok(Err(panic)) => Err(damaged(&path)(format!("opening it panicked: {panic}"))),
         Err(RecvTimeoutError::Disconnected) => {
@@ -365,7 +418,7 @@ fn read_meta(dir: &Path, db: &Db) -> Result<Option<Meta>, OpenError> {
     meta.map_err(|error| damaged(&path)(format!("its account of itself: {error}")))
 }
 
-/// The first batch, and the names of all files.
+/// The first batch.
 fn create(dir: &Path, db: &Db, medium: &Medium, sidecar: &Sidecar) -> Result<Meta, OpenError> {
     if !db.is_empty() {
         let reason = "it holds something, but no tercet store";
@@ -378,17 +431,21 @@ fn create(dir: &Path, db: &Db, medium: &Medium, sidecar: &Sidecar) -> Result<Met
     };
     let mut batch = sled::Batch::default();
     batch.insert(keys::META, meta.to_bytes());
-    let written = medium.write(db, batch);
-    written.map_err(damaged(&dir.join("db")))?;
-    sync(&dir.join("conf"))?;
-    sync(&dir.join("blobs"))?;
-    sync(dir)?;
-    sync_parents(dir)?;
+    medium.write(db, batch, &meta).map_err(disk(dir))?;
     Ok(meta)
 }
 
-/// Makes the directory's own name durable, and the names of those it lies in: this start, or one that
-/// was interrupted, may have made them all.
+/// All files and names of a new store, whichever start has made them: one that was interrupted may
+/// have left them in memory only.
+fn sync_all(dir: &Path, medium: &Medium) -> Result<(), OpenError> {
+    medium.sync().map_err(disk(dir))?;
+    sync(&dir.join("conf"))?;
+    sync(&dir.join("blobs"))?;
+    sync(dir)?;
+    sync_parents(dir)
+}
+
+/// The directory's own name, and the names of those it lies in: they may all be new.
 fn sync_parents(dir: &Path) -> Result<(), OpenError> {
     let dir = dir.canonicalize().map_err(io_error("finding", dir))?;
     for parent in dir.ancestors().skip(1) {
@@ -413,6 +470,11 @@ fn save(sidecar: &Sidecar, dir: &Path) -> Result<(), OpenError> {
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.to_owned();
     move |source| OpenError::Io { what, path, source }
+}
+
+fn disk(dir: &Path) -> impl FnOnce(String) -> OpenError {
+    let path = dir.join("db");
+    move |reason| OpenError::Disk { path, reason }
 }
 
 pub(super) fn damaged(path: &Path) -> impl FnOnce(String) -> OpenError {
