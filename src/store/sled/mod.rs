@@ -5,7 +5,7 @@
 //!
 //! | file | what for |
 //! |---|---|
-//! | `open` | every way in which a directory may not be what it should be |
+//! | `open`, `create` | every way in which a directory may not be what it should be, or not yet |
 //! | `sidecar`, `trace` | what the database has to be: which store, how new |
 //! | `writer` | one thread, group commit, an `fdatasync` before any acknowledgement |
 //! | `stage` | compare-and-set, and what a batch changes |
@@ -16,6 +16,7 @@
 //! A directory holds `db`, `conf`, `blobs/` and `snap.*`, which are sled's, and `tercet.store` (the
 //! sidecar), `tercet.trace` and `tercet.lock`.
 
+mod create;
 mod keys;
 mod meta;
 mod open;

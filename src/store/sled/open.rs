@@ -13,12 +13,12 @@ use std::{
 
 use sled::Db;
 use tercet_core::ids::Realm;
-use uuid::Uuid;
 
 use super::{
+    create::{announce, create, remove_database, sync_all},
     keys,
     meta::Meta,
-    sidecar::{FORMAT, Phase, Sidecar, SidecarError, sync_dir},
+    sidecar::{FORMAT, Phase, Sidecar, SidecarError},
     trace::Trace,
     writer::{Medium, panic_text},
 };
@@ -279,33 +279,6 @@ fn load_sidecar(dir: &Path) -> Result<Option<Sidecar>, OpenError> {
     })
 }
 
-/// Writes down that a store is about to be made here, so that an interrupted creation is told from a
-/// lost database.
-fn announce(dir: &Path) -> Result<Sidecar, OpenError> {
-    if dir.join("db").exists() {
-        let path = Sidecar::path(dir);
-        return Err(damaged(&path)("it is missing beside a database".into()));
-    }
-    for entry in dir.read_dir().map_err(io_error("reading", dir))? {
-        let entry = entry.map_err(io_error("reading", dir))?;
-        let name = entry.file_name();
-        // A volume of its own comes with this one.
-        if name != "lost+found" && !name.to_string_lossy().starts_with("tercet.") {
-            return Err(OpenError::Foreign(dir.to_owned()));
-        }
-    }
-    let mut sidecar = Sidecar {
-        format: FORMAT,
-        store: Uuid::new_v4().to_string(),
-        realm: Uuid::new_v4().to_string(),
-        epoch: 1,
-        ..Sidecar::default()
-    };
-    sidecar.set_phase(Phase::Creating);
-    save(&sidecar, dir)?;
-    Ok(sidecar)
-}
-
 fn check(dir: &Path, sidecar: &Sidecar) -> Result<Realm, OpenError> {
     let path = Sidecar::path(dir);
     if sidecar.format > FORMAT {
@@ -340,22 +313,6 @@ fn remove_leftovers(dir: &Path) -> Result<(), OpenError> {
         if name.starts_with("snap.") && name.ends_with(".generating") {
             fs::remove_file(entry.path()).map_err(io_error("removing", &entry.path()))?;
         }
-    }
-    Ok(())
-}
-
-/// What was begun and never used: the sidecar says that the store was still being created.
-fn remove_database(dir: &Path) -> Result<(), OpenError> {
-    for entry in dir.read_dir().map_err(io_error("reading", dir))? {
-        let path = entry.map_err(io_error("reading", dir))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let removed = match &*name {
-            "blobs" => fs::remove_dir_all(&path),
-            "db" | "conf" => fs::remove_file(&path),
-            name if name.starts_with("snap.") => fs::remove_file(&path),
-            _ => Ok(()),
-        };
-        removed.map_err(io_error("removing", &path))?;
     }
     Ok(())
 }
@@ -418,61 +375,17 @@ fn read_meta(dir: &Path, db: &Db) -> Result<Option<Meta>, OpenError> {
     meta.map_err(|error| damaged(&path)(format!("its account of itself: {error}")))
 }
 
-/// The first batch.
-fn create(dir: &Path, db: &Db, medium: &Medium, sidecar: &Sidecar) -> Result<Meta, OpenError> {
-    if !db.is_empty() {
-        let reason = "it holds something, but no tercet store";
-        return Err(damaged(&dir.join("db"))(reason.into()));
-    }
-    let meta = Meta {
-        store: sidecar.store.clone(),
-        batch: 1,
-        ..Meta::default()
-    };
-    let mut batch = sled::Batch::default();
-    batch.insert(keys::META, meta.to_bytes());
-    medium.write(db, batch, &meta).map_err(disk(dir))?;
-    Ok(meta)
-}
-
-/// All files and names of a new store, whichever start has made them: one that was interrupted may
-/// have left them in memory only.
-fn sync_all(dir: &Path, medium: &Medium) -> Result<(), OpenError> {
-    medium.sync().map_err(disk(dir))?;
-    sync(&dir.join("conf"))?;
-    sync(&dir.join("blobs"))?;
-    sync(dir)?;
-    sync_parents(dir)
-}
-
-/// The directory's own name, and the names of those it lies in: they may all be new.
-fn sync_parents(dir: &Path) -> Result<(), OpenError> {
-    let dir = dir.canonicalize().map_err(io_error("finding", dir))?;
-    for parent in dir.ancestors().skip(1) {
-        match sync_dir(parent) {
-            // One that this process can't read is none that it has made.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
-            synced => synced.map_err(io_error("syncing", parent))?,
-        }
-    }
-    Ok(())
-}
-
-fn sync(path: &Path) -> Result<(), OpenError> {
-    sync_dir(path).map_err(io_error("syncing", path))
-}
-
-fn save(sidecar: &Sidecar, dir: &Path) -> Result<(), OpenError> {
+pub(super) fn save(sidecar: &Sidecar, dir: &Path) -> Result<(), OpenError> {
     let saved = sidecar.save(dir);
     saved.map_err(io_error("writing", &Sidecar::path(dir)))
 }
 
-fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.to_owned();
     move |source| OpenError::Io { what, path, source }
 }
 
-fn disk(dir: &Path) -> impl FnOnce(String) -> OpenError {
+pub(super) fn disk(dir: &Path) -> impl FnOnce(String) -> OpenError {
     let path = dir.join("db");
     move |reason| OpenError::Disk { path, reason }
 }
