@@ -170,6 +170,8 @@ fn said_why(ended: &Ended, fault: Fault, failed_at: SystemTime) {
     };
     let said = &ended.said;
     assert!(said.contains(why), "{fault}: it did not say why: {said}");
+    let bad_advice = said.contains("from a copy");
+    assert!(!bad_advice, "{fault}: there is no damage: {said}");
     // Once all has ended in good order it only has to say so.
     let closing = ended.code == Some(0) && ended.asked.is_some_and(|asked| asked <= failed_at);
     assert!(
