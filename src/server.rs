@@ -14,7 +14,7 @@
 
 use std::{error::Error as StdError, future::Future, sync::Arc, time::Duration};
 
-use futures::Stream;
+use futures::{FutureExt as _, Stream};
 use tercet_core::ids::ParticipantName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -195,24 +195,37 @@ impl Server {
         match ended {
             Ended::Asked => {
                 tracing::info!("shutting down: calls in flight may end, no new work is taken");
-                self.engine.shutdown().await;
-                Ok(())
+                self.shut_down().await
             }
-            Ended::StoreBroken(reason) => {
-                tracing::error!(%reason, "the store has failed; no more work is taken");
-                self.engine.drain();
-                // Callers learn of it from their own commits; nothing else is worth waiting for.
-                drop(tokio::time::timeout(BROKEN_TIMEOUT, self.engine.shutdown()).await);
-                Err(ServeError::StoreBroken(reason))
-            }
+            Ended::StoreBroken(reason) => self.broken(reason).await,
             Ended::Closed(served) => {
-                self.engine.shutdown().await;
+                self.shut_down().await?;
                 match served {
                     Ok(served) => Ok(served?),
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 }
             }
         }
+    }
+
+    /// The store may fail while the last work ends.
+    async fn shut_down(&self) -> Result<(), ServeError> {
+        tokio::select! {
+            biased;
+            reason = self.store.broken() => self.broken(reason).await,
+            () = self.engine.shutdown() => match self.store.broken().now_or_never() {
+                Some(reason) => self.broken(reason).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn broken(&self, reason: Arc<str>) -> Result<(), ServeError> {
+        tracing::error!(%reason, "the store has failed; no more work is taken");
+        self.engine.drain();
+        // Callers learn of it from their own commits; nothing else is worth waiting for.
+        drop(tokio::time::timeout(BROKEN_TIMEOUT, self.engine.shutdown()).await);
+        Err(ServeError::StoreBroken(reason))
     }
 }
 
