@@ -14,6 +14,7 @@ use tercet_core::ids::TransactionId;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{Inner, live::Command, timers::Timers};
+use crate::store::Store;
 
 /// Entries read from the store at once while unfinished work is found.
 const PAGE_ENTRIES: usize = 1024;
@@ -107,6 +108,7 @@ impl Schedule {
                 }
             };
             tokio::select! {
+                biased;
                 () = until => {}
                 () = self.earlier.notified() => {}
             }
@@ -119,12 +121,10 @@ pub(super) async fn load_unfinished(engine: Arc<Inner>) {
     let mut after = None;
     let mut found = 0_usize;
     loop {
-        let store = Arc::clone(&engine.store);
-        let read = tokio::task::spawn_blocking(move || store.unfinished(after, PAGE_ENTRIES));
-        let page = match read.await {
-            Ok(Ok(page)) => page,
-            Ok(Err(error)) => return engine.fail(&error),
-            Err(_) => return, // the runtime is going away
+        let read = move |store: &dyn Store| store.unfinished(after, PAGE_ENTRIES);
+        let page = match engine.read_many(read).await {
+            Ok(page) => page,
+            Err(error) => return engine.fail(&error),
         };
         let Some(last) = page.last() else { break };
         after = Some(last.cursor);
@@ -164,8 +164,9 @@ pub(super) async fn drive_due(engine: Arc<Inner>) {
             (engine.schedule.next_due().await, permit)
         };
         let (id, permit) = tokio::select! {
-            due = due => due,
+            biased;
             () = engine.draining.cancelled() => return,
+            due = due => due,
         };
         if engine.send(&id, Command::Wake(permit)).is_err() {
             engine.schedule.again(&id);
