@@ -77,6 +77,10 @@ impl<'a> Told<'a> {
                 self.found.push(broken("S1", detail));
             }
             Answer::NotFound | Answer::NotTaken => {}
+            Answer::Merged => {
+                let detail = format!("{id} was shown to who sent something else");
+                self.found.push(broken("S11", detail));
+            }
             Answer::Unknown => self.known(id).possible = true,
         }
     }
@@ -162,15 +166,14 @@ fn rank(state: State) -> u8 {
 
 /// What is recorded under an id is what a client meant by it.
 fn content(evidence: &Evidence<'_>, found: &mut Vec<Violation>) {
-    let intents: HashMap<&str, &Intent> = evidence
-        .intents
-        .iter()
-        .map(|intent| (&*intent.id, intent))
-        .collect();
+    let mut intents: HashMap<&str, Vec<&Intent>> = HashMap::new();
+    for intent in evidence.intents {
+        intents.entry(&intent.id).or_default().push(intent);
+    }
     for ended in evidence.ended {
         let meant = intents
             .get(&*ended.id)
-            .is_some_and(|intent| is_meant(intent, ended));
+            .is_some_and(|intents| intents.iter().any(|intent| is_meant(intent, ended)));
         if !meant {
             let detail = format!("{} is not what its client sent", ended.id);
             found.push(broken("S11", detail));
