@@ -64,6 +64,10 @@ impl Trace {
         let mut inner = self.0.lock();
         inner.history.answer(number, answer);
         inner.tally.answer(answer);
+        if let history::Answer::Shown(seen) = answer {
+            let (id, revision) = (id.into(), seen.revision);
+            inner.note(What::Shown { id, revision });
+        }
         answer
     }
 
