@@ -45,7 +45,7 @@ impl Fault {
         } else {
             (peer, coordinator::HOST)
         };
-        match rng.u8(..24) {
+        match rng.u8(..26) {
             0..4 => Fault::Crash(coordinator::HOST),
             4..6 => Fault::Crash(name),
             6 => Fault::Shutdown,
@@ -65,7 +65,8 @@ impl Fault {
             19..21 => Fault::Mood(name, Mood::Fails),
             21 => Fault::Mood(name, Mood::CantBeAsked),
             22 => Fault::Mood(name, Mood::RefusesToEnd),
-            _ => Fault::Mood(name, Mood::Slow),
+            23 => Fault::Mood(name, Mood::Slow),
+            _ => Fault::Mood(name, Mood::Late),
         }
     }
 

@@ -40,6 +40,9 @@ pub const CHARGE: &str = "charge";
 /// The least that a participant asks for when it answers PROCESSING; the SDK's own default.
 pub const RETRY_AFTER_MS_MIN: u64 = 1_000;
 
+/// What is late is so much later than what is slow.
+const LATE_FACTOR: u64 = 4;
+
 const PLENTY_OPENING: i64 = 1_000_000;
 const SCARCE_OPENING: i64 = 12;
 
@@ -61,6 +64,8 @@ pub enum Mood {
     RefusesToEnd,
     /// Takes its time for every call.
     Slow,
+    /// Does half of what it is asked when nobody expects it any more.
+    Late,
 }
 
 /// What a participant runs with, over its restarts.
@@ -287,6 +292,15 @@ where
                     trace.count("call", "slow");
                     tokio::time::sleep(Duration::from_millis(slow_ms)).await;
                     inner.call(request).await
+                }
+                (Mood::Late, 0..2) => {
+                    trace.count("call", "done late");
+                    // Of its own, so that nobody who gives the call up takes it back.
+                    tokio::spawn(async move {
+                        tokio::time::sleep(Duration::from_millis(LATE_FACTOR * slow_ms)).await;
+                        inner.call(request).await
+                    });
+                    std::future::pending().await
                 }
                 _ => inner.call(request).await,
             }
