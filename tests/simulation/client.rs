@@ -315,6 +315,11 @@ impl One {
     }
 
     async fn calm(&mut self, without: Option<&'static str>, within_ms: u64) {
+        if let Some(name) = without {
+            let stuck = Plan::calm(self.load.next_id(), &[name], &mut self.rng).accepted();
+            self.load.intend(&stuck);
+            self.submit(&stuck).await;
+        }
         let mut names: Vec<_> = NAMES.into_iter().collect();
         names.retain(|name| Some(*name) != without);
         self.rng.shuffle(&mut names);
