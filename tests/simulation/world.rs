@@ -160,6 +160,7 @@ impl World {
         let mut hits = 0;
         let mut under_way: Vec<(Duration, Fault)> = Vec::new();
         let mut next = sim.elapsed() + self.setup.ms(1_000);
+        let latest = sim.elapsed() + self.setup.ms(TROUBLE_MS_MAX);
         loop {
             let now = sim.elapsed();
             let (over, rest) = under_way.into_iter().partition(|(end, _)| *end <= now);
@@ -167,8 +168,9 @@ impl World {
             for (_, fault) in over as Vec<(Duration, Fault)> {
                 fault.end(self, sim);
             }
-            let enough = hits >= self.setup.faults
-                && self.load.sent.load(Ordering::Relaxed) >= self.setup.transactions as u64;
+            let enough = now > latest
+                || hits >= self.setup.faults
+                    && self.load.sent.load(Ordering::Relaxed) >= self.setup.transactions as u64;
             if enough && under_way.is_empty() {
                 return hits;
             }
@@ -288,6 +290,8 @@ impl World {
 
 /// The ping's interval and its timeout, and a little more.
 const DEAD_CONNECTIONS: Duration = Duration::from_secs(35);
+/// A world that takes nothing new has trouble no longer than this, in a fast world.
+const TROUBLE_MS_MAX: u64 = 300_000;
 /// What a transaction may take when nothing is in its way: some time, and some steps of the network.
 const CALM_MS_MAX: u64 = 3_000;
 const CALM_TICKS_MAX: u64 = 60;
