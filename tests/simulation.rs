@@ -32,6 +32,8 @@ mod history;
 
 #[path = "simulation/books.rs"]
 mod books;
+#[path = "simulation/broken/mod.rs"]
+mod broken;
 #[path = "simulation/client.rs"]
 mod client;
 #[path = "simulation/clock.rs"]
