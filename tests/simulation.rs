@@ -58,6 +58,8 @@ mod tally;
 mod told;
 #[path = "simulation/trace.rs"]
 mod trace;
+#[path = "simulation/wires.rs"]
+mod wires;
 #[path = "simulation/world.rs"]
 mod world;
 
@@ -129,10 +131,7 @@ impl Run {
             if twice || seed % 50 == 0 {
                 let again = run_seed(seed, &Arc::new(Parts::honest()));
                 if again.hash != verdict.hash {
-                    println!(
-                        "seed {seed} gave two histories: {:016x} and {:016x}",
-                        verdict.hash, again.hash
-                    );
+                    differ(seed, &verdict, &again);
                     good = false;
                 }
             }
@@ -169,6 +168,18 @@ impl Run {
             );
         }
     }
+}
+
+/// Prints where the two histories of one seed part.
+fn differ(seed: u64, one: &Verdict, other: &Verdict) {
+    let events = |verdict: &Verdict| -> Vec<String> {
+        let events = verdict.inside.events.iter();
+        events.map(|event| format!("{event:?}")).collect()
+    };
+    let (one, other) = (events(one), events(other));
+    let at = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    println!("seed {seed} gave two histories; they part after {at} events:");
+    println!("  {:?}\n  {:?}", one.get(at), other.get(at));
 }
 
 /// Prints what is wrong, and how to see it again.

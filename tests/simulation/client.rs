@@ -10,20 +10,22 @@ use std::{
 };
 
 use fastrand::Rng;
+use parking_lot::Mutex;
 use tercet::engine::Clock as _;
 use tercet_core::{outcome::Decision, transaction::State};
 use tercet_sdk::client::{Change, Client, Tried};
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 use tonic::transport::Endpoint;
 
 use super::{
     clock::WallClock,
-    coordinator::{self, channel},
+    coordinator,
     history::Answer,
     participant::NAMES,
     plan::{Plan, Setup, resource, take},
     told,
     trace::Trace,
+    wires::Wires,
 };
 
 pub const HOSTS: [&str; 2] = ["near", "far"];
@@ -48,7 +50,7 @@ pub enum Phase {
 
 /// What all clients share.
 pub struct Load {
-    pub phase: watch::Receiver<Phase>,
+    pub phase: Mutex<Phase>,
     pub setup: Setup,
     pub trace: Trace,
     pub clock: WallClock,
@@ -73,11 +75,12 @@ impl Load {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true);
+        let wires = Wires::new();
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
             let one = One {
                 load: Arc::clone(&self),
-                client: Client::from_channel(channel(&endpoint)),
+                client: Client::from_channel(wires.channel(&endpoint)),
                 rng: rng.fork(),
             };
             clients.spawn(one.run());
@@ -104,17 +107,24 @@ struct One {
 
 impl One {
     async fn run(mut self) {
-        let mut phase = self.load.phase.clone();
-        while *phase.borrow_and_update() == Phase::Load {
+        while self.phase() == Phase::Load {
             self.transaction().await;
-            tokio::time::sleep(self.ms(0..3_000)).await;
+            let pause = self.ms(0..3_000);
+            tokio::time::sleep(pause).await;
         }
-        let calm = phase.wait_for(|it| matches!(it, Phase::Calm { .. })).await;
-        let calm = *calm.expect("the simulation outlives its clients");
-        if let Phase::Calm { without, within_ms } = calm {
-            self.calm(without, within_ms).await;
-        }
+        let (without, within_ms) = loop {
+            if let Phase::Calm { without, within_ms } = self.phase() {
+                break (without, within_ms);
+            }
+            let pause = self.ms(10..500);
+            tokio::time::sleep(pause).await;
+        };
+        self.calm(without, within_ms).await;
         self.load.calm.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> Phase {
+        *self.load.phase.lock()
     }
 
     fn ms(&mut self, range: std::ops::Range<u64>) -> Duration {

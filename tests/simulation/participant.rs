@@ -24,12 +24,12 @@ use tower::{Service, layer::layer_fn};
 use super::{
     books::{Books, OUTSIDE, PLENTY, Provider, Reply, SCARCE, Take},
     clock::WallClock,
-    coordinator::incoming,
     fence::SimFence,
     history::Ledger,
     parts::Parts,
     plan::Setup,
     trace::Trace,
+    wires::Wires,
 };
 
 pub const NAMES: [&str; 3] = ["stock", "money", "depot"];
@@ -126,7 +126,7 @@ impl Host {
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .layer(layer_fn(moody))
             .add_service(service)
-            .serve_with_incoming(incoming(PORT).await);
+            .serve_with_incoming(Wires::new().incoming(PORT).await);
         served.await.expect("it is never asked to end");
     }
 

@@ -17,6 +17,7 @@ use tercet_core::{
     receipt::Receipt,
 };
 use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::trace::Trace;
 
@@ -75,12 +76,14 @@ impl Disk {
             platter: Arc::clone(&inner.platter),
             queue: Arc::default(),
             wake: Arc::default(),
+            broken: CancellationToken::new(),
         });
         inner.queue = Arc::clone(&store.queue);
         let syncing = Syncing {
             platter: Arc::clone(&store.platter),
             queue: Arc::clone(&store.queue),
             wake: Arc::clone(&store.wake),
+            broken: store.broken.clone(),
             rng: inner.rng.fork(),
             trace: self.trace.clone(),
         };
@@ -136,6 +139,7 @@ pub struct SimStore {
     platter: Arc<MemoryStore>,
     queue: Arc<Mutex<VecDeque<Write>>>,
     wake: Arc<Notify>,
+    broken: CancellationToken,
 }
 
 struct Write {
@@ -222,7 +226,8 @@ impl Store for SimStore {
     }
 
     fn broken(&self) -> BoxFuture<'static, Arc<str>> {
-        self.platter.broken()
+        let broken = self.broken.clone().cancelled_owned();
+        async { broken.map(|()| "a simulated disk has failed".into()).await }.boxed()
     }
 
     fn counters(&self) -> Counters {
@@ -239,6 +244,7 @@ struct Syncing {
     platter: Arc<MemoryStore>,
     queue: Arc<Mutex<VecDeque<Write>>>,
     wake: Arc<Notify>,
+    broken: CancellationToken,
     rng: Rng,
     trace: Trace,
 }
@@ -257,8 +263,10 @@ impl Syncing {
             let synced: Vec<Write> = self.queue.lock().drain(..batch).collect();
             for Write { what, done } in synced {
                 let result = what.perform(&self.platter);
-                if let (What::Commit(record), Ok(_)) = (&what, &result) {
-                    self.trace.stored(record);
+                match (&what, &result) {
+                    (What::Commit(record), Ok(_)) => self.trace.stored(record),
+                    (_, Err(StoreError::Broken(_))) => self.broken.cancel(),
+                    (_, Ok(_) | Err(_)) => {}
                 }
                 let _ = done.send(result); // a commit that nobody waits for still happens
             }

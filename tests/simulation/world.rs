@@ -9,7 +9,6 @@ use std::{
 
 use fastrand::Rng;
 use tercet_core::check::Violation;
-use tokio::sync::watch;
 use turmoil::Sim;
 
 use super::{
@@ -38,6 +37,8 @@ pub struct Verdict {
     pub transactions: u64,
     /// Faults that found something unfinished.
     pub faults: usize,
+    /// What became durable and what left, for whoever looks for a difference.
+    pub inside: inside::Inside,
 }
 
 /// Runs one seed with these parts.
@@ -60,7 +61,6 @@ pub struct World {
     pub participants: Vec<Arc<Host>>,
     pub load: Arc<Load>,
     pub trace: Trace,
-    phase: watch::Sender<Phase>,
 }
 
 impl World {
@@ -86,9 +86,8 @@ impl World {
             setup: setup.clone(),
             stop: parking_lot::Mutex::default(),
         });
-        let (phase, told) = watch::channel(Phase::Load);
         let load = Arc::new(Load {
-            phase: told,
+            phase: Phase::Load.into(),
             setup: setup.clone(),
             trace: trace.clone(),
             clock: WallClock::default(),
@@ -118,7 +117,6 @@ impl World {
             participants,
             load,
             trace,
-            phase,
         };
         (world, sim)
     }
@@ -127,7 +125,7 @@ impl World {
     /// unfinished.
     fn live(&self, sim: &mut Sim<'_>, rng: &mut Rng) -> usize {
         let faults = self.trouble(sim, rng);
-        self.phase.send_replace(Phase::Quiet);
+        *self.load.phase.lock() = Phase::Quiet;
         // Connections that a partition has cut are found out by their pings.
         self.run_for(sim, DEAD_CONNECTIONS);
 
@@ -137,7 +135,7 @@ impl World {
             self.trace.count("fault", "one stuck in the calm");
         }
         let within_ms = CALM_MS_MAX + CALM_TICKS_MAX * self.tick_ms();
-        self.phase.send_replace(Phase::Calm { without, within_ms });
+        *self.load.phase.lock() = Phase::Calm { without, within_ms };
         let most = sim.elapsed() + Duration::from_millis(2 * within_ms);
         while !self.load.is_over() && sim.elapsed() < most {
             step(sim);
@@ -255,6 +253,7 @@ impl World {
             transactions: self.load.sent.load(Ordering::Relaxed),
             tally: seen.tally,
             faults,
+            inside: seen.inside,
         }
     }
 
