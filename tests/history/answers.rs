@@ -171,6 +171,11 @@ fn content(evidence: &Evidence<'_>, found: &mut Vec<Violation>) {
         intents.entry(&intent.id).or_default().push(intent);
     }
     for ended in evidence.ended {
+        if ended.branches.is_empty() && ended.seen.state != State::Canceled {
+            let detail = format!("{} is {:?}, and none of it is left", ended.id, ended.seen.state);
+            found.push(broken("S1", detail));
+            continue;
+        }
         let meant = intents
             .get(&*ended.id)
             .is_some_and(|intents| intents.iter().any(|intent| is_meant(intent, ended)));

@@ -320,6 +320,13 @@ fn other_content_under_an_id_is_found() {
 }
 
 #[test]
+fn a_transaction_without_its_branches_is_lost() {
+    let mut case = Case::sound();
+    case.ended[0].branches.clear();
+    assert_eq!(case.found(), ["S1", "S7"]);
+}
+
+#[test]
 fn a_transaction_that_stopped_needs_a_reason() {
     let mut case = Case::sound();
     case.intents.push(intent("stuck"));

@@ -6,7 +6,7 @@
 //! Nothing here is reachable in what ships.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
         Arc, OnceLock,
@@ -167,8 +167,8 @@ fn controls() -> Vec<Control> {
         &["L2"],
         fence::repeats_a_duplicate_try,
     );
-    // What is used twice is not there.
-    fence("repeats a duplicate Confirm", "S6", &["S10"], || {
+    // What is used twice is not there; less than nothing is held then.
+    fence("repeats a duplicate Confirm", "S6", &["S10", "L2"], || {
         fence::with(fence::RepeatsADuplicateConfirm::default())
     });
     fence(
@@ -182,12 +182,12 @@ fn controls() -> Vec<Control> {
         fence::confirms_without_a_try(State::Tried)
     });
 
-    // The records of what has ended are cut down, and then gone.
+    // What is cut down justifies no call, and what is due is looked for in another year.
     add(
         "clock",
         "is years ahead now and then",
         "S1",
-        &["S7", "S11"],
+        &["S7", "L1"],
         clock::is_years_ahead_now_and_then,
     );
     controls
@@ -203,7 +203,7 @@ fn every_broken_part_is_caught_by_the_invariant_it_breaks() {
     if let Ok(only) = std::env::var("TERCET_CONTROL") {
         controls.retain(|it| it.what == only);
     }
-    let twins: [OnceLock<Vec<String>>; SEEDS_MAX] = [const { OnceLock::new() }; SEEDS_MAX];
+    let twins: [OnceLock<Broken>; SEEDS_MAX] = [const { OnceLock::new() }; SEEDS_MAX];
     let next = AtomicUsize::new(0);
     let escaped = Mutex::new(Vec::new());
     let threads = thread::available_parallelism().map_or(1, |it| it.get());
@@ -226,6 +226,9 @@ fn every_broken_part_is_caught_by_the_invariant_it_breaks() {
     assert!(escaped.is_empty(), "not caught as they should: {escaped:?}");
 }
 
+/// Invariants that don't hold, each with what shows it.
+type Broken = BTreeMap<&'static str, String>;
+
 /// How a control was caught.
 struct Caught {
     seeds: usize,
@@ -235,24 +238,24 @@ struct Caught {
 
 impl Control {
     /// `twins`: what the honest parts break on each seed.
-    fn run(&self, twins: &[OnceLock<Vec<String>>]) -> Result<Caught, String> {
+    fn run(&self, twins: &[OnceLock<Broken>]) -> Result<Caught, String> {
         let mut took = Duration::ZERO;
         let mut besides = BTreeSet::new();
         for (seed, twin) in twins.iter().enumerate() {
-            let twin = twin.get_or_init(|| broken(seed, Parts::honest()).1);
+            let twin = twin.get_or_init(|| broken(seed, Parts::honest()));
             if !twin.is_empty() {
                 return Err(format!("and so does its honest twin, seed {seed}: {twin:?}"));
             }
             let started = Instant::now();
-            let (found, details) = broken(seed, (self.parts)());
+            let found = broken(seed, (self.parts)());
             took += started.elapsed();
-            for invariant in found.iter().filter(|it| **it != self.invariant) {
+            for (invariant, detail) in found.iter().filter(|it| *it.0 != self.invariant) {
                 if !self.besides.contains(invariant) {
-                    return Err(format!("breaks {invariant} too, seed {seed}: {details:#?}"));
+                    return Err(format!("breaks {invariant} too, seed {seed}: {detail}"));
                 }
                 besides.insert(*invariant);
             }
-            if found.contains(self.invariant) {
+            if found.contains_key(self.invariant) {
                 return Ok(Caught {
                     seeds: seed + 1,
                     took,
@@ -264,12 +267,11 @@ impl Control {
     }
 }
 
-/// What these parts break on this seed, and some of the words for it.
-fn broken(seed: usize, parts: Parts) -> (BTreeSet<&'static str>, Vec<String>) {
+/// What these parts break on this seed, each invariant with one detail.
+fn broken(seed: usize, parts: Parts) -> Broken {
     let verdict = run_seed(seed as u64, &Arc::new(parts));
-    let found = verdict.violations.iter();
-    let invariants = found.clone().map(|it| it.invariant).collect();
-    (invariants, found.map(ToString::to_string).take(10).collect())
+    let found = verdict.violations.into_iter();
+    found.map(|it| (it.invariant, it.detail)).collect()
 }
 
 impl fmt::Display for Control {

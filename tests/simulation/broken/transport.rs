@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::parts::Parts;
+use crate::{participant::TAKE, parts::Parts};
 
 type Answering = BoxFuture<'static, Answer>;
 type Querying = BoxFuture<'static, QueryAnswer>;
@@ -336,7 +336,7 @@ impl Fault for Asked {
     }
 }
 
-/// Loses every fourth Try, and says it is done.
+/// Loses every fourth Try that stays in its participant's database, and says it is done.
 #[derive(Default)]
 pub struct LosesEveryFourthTry {
     pub asked: Asked,
@@ -346,12 +346,16 @@ pub struct LosesEveryFourthTry {
 impl Fault for LosesEveryFourthTry {
     fn perform(self: Arc<Self>, honest: Honest, outgoing: Outgoing) -> Answering {
         self.asked.note(&outgoing);
-        let is_try = outgoing.call.operation == Operation::Try;
+        let is_try = outgoing.call.operation == Operation::Try && is_local(&outgoing);
         if is_try && self.tries.fetch_add(1, Ordering::Relaxed) % 4 == 3 {
             return Box::pin(async { Answer::Success(None) });
         }
         honest.perform(outgoing)
     }
+}
+
+fn is_local(outgoing: &Outgoing) -> bool {
+    matches!(&outgoing.spec.target, Target::Contract { resource, .. } if &**resource == TAKE)
 }
 
 struct Faulty<F> {
