@@ -28,6 +28,8 @@ pub enum What {
     Stored(Stored),
     /// A call leaves for a participant.
     Sent(Sent),
+    /// A fault begins, or ends.
+    Fault(String),
     /// The last fault is over. Everything has ended this much later.
     Healed { within_ms: u64 },
     /// A client sends a transaction that nothing is in the way of.
@@ -76,6 +78,7 @@ pub fn violations(inside: &Inside) -> Vec<Violation> {
         match &event.what {
             What::Stored(stored) => seen.stored(event.at_ms, stored),
             What::Sent(sent) => seen.sent(event.at_ms, sent),
+            What::Fault(_) => {}
             What::Healed { within_ms } => seen.healed = Some((event.at_ms, *within_ms)),
             What::Expected {
                 id,
