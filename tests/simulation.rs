@@ -71,6 +71,14 @@ const SEEDS_REPRESENTATIVE: u64 = 100;
 fn whatever_goes_wrong_the_invariants_hold() {
     if let Some(seed) = setting("TERCET_SEED") {
         let verdict = run_seed(seed, &Arc::new(Parts::honest()));
+        if let Ok(id) = std::env::var("TERCET_SHOW") {
+            for event in &verdict.inside.events {
+                let text = format!("{event:?}");
+                if text.contains(&format!("{id:?}")) || text.contains("Fault") || id == "all" {
+                    println!("{text}");
+                }
+            }
+        }
         println!("{}", verdict.tally);
         println!(
             "hash {:016x}, {} transactions, {} faults",

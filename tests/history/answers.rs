@@ -171,15 +171,14 @@ fn content(evidence: &Evidence<'_>, found: &mut Vec<Violation>) {
         intents.entry(&intent.id).or_default().push(intent);
     }
     for ended in evidence.ended {
-        if ended.branches.is_empty() && ended.seen.state != State::Canceled {
-            let detail = format!("{} is {:?}, and none of it is left", ended.id, ended.seen.state);
-            found.push(broken("S1", detail));
+        let meant: &[_] = intents.get(&*ended.id).map_or(&[], Vec::as_slice);
+        if meant.iter().any(|intent| is_meant(intent, ended)) {
             continue;
         }
-        let meant = intents
-            .get(&*ended.id)
-            .is_some_and(|intents| intents.iter().any(|intent| is_meant(intent, ended)));
-        if !meant {
+        if ended.branches.is_empty() && !meant.is_empty() {
+            let detail = format!("{} is there, and nothing that its client sent", ended.id);
+            found.push(broken("S1", detail));
+        } else {
             let detail = format!("{} is not what its client sent", ended.id);
             found.push(broken("S11", detail));
         }

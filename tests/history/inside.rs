@@ -30,6 +30,8 @@ pub enum What {
     Sent(Sent),
     /// A client hears of a transaction.
     Shown { id: Arc<str>, revision: u64 },
+    /// A fault begins, or ends.
+    Fault(String),
     /// The last fault is over. Everything has ended this much later.
     Healed { within_ms: u64 },
     /// A client sends a transaction that nothing is in the way of.
@@ -79,6 +81,7 @@ pub fn violations(inside: &Inside) -> Vec<Violation> {
             What::Stored(stored) => seen.stored(event.at_ms, stored),
             What::Sent(sent) => seen.sent(event.at_ms, sent),
             What::Shown { id, revision } => seen.shown(id, *revision),
+            What::Fault(_) => {}
             What::Healed { within_ms } => seen.healed = Some((event.at_ms, *within_ms)),
             What::Expected {
                 id,

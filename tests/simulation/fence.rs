@@ -11,7 +11,7 @@ use tercet_sdk::participant::{
     BranchKey, Fence, FenceError, FenceTransaction, MemoryFence, Record,
 };
 
-use super::{books::Books, history::FenceRow, parts::FenceRows};
+use super::{books::Books, history::FenceRow, parts::FenceRows, plan::Setup};
 
 /// What one transaction waits for its database at most.
 const DELAY_MS_MAX: u64 = 6;
@@ -24,15 +24,17 @@ pub struct SimFence {
     rows: Arc<dyn FenceRows>,
     /// Keys that were ever written.
     keys: Arc<Mutex<BTreeSet<BranchKey>>>,
+    setup: Setup,
     rng: Arc<Mutex<Rng>>,
 }
 
 impl SimFence {
-    pub fn new(books: Books, rows: Arc<dyn FenceRows>, rng: Rng) -> Self {
+    pub fn new(books: Books, rows: Arc<dyn FenceRows>, setup: &Setup, rng: Rng) -> Self {
         Self {
             inner: MemoryFence::new(books),
             rows,
             keys: Arc::default(),
+            setup: setup.clone(),
             rng: Arc::new(Mutex::new(rng)),
         }
     }
@@ -142,7 +144,12 @@ impl FenceTransaction for SimTransaction {
     async fn commit(self) -> Result<(), FenceError> {
         let Self { inner, fence, keys } = self;
         fence.delay().await;
-        let luck = fence.rng.lock().u16(..ERRORS);
+        let drawn = fence.rng.lock().u16(..ERRORS);
+        let luck = if fence.setup.has_bad_luck() {
+            drawn
+        } else {
+            ERRORS
+        };
         if luck == 0 {
             return Err(FenceError::database(
                 "the connection was lost before the commit",

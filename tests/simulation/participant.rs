@@ -91,7 +91,7 @@ impl Host {
         let books = Books::open(&[(PLENTY, PLENTY_OPENING), (SCARCE, SCARCE_OPENING)]);
         Self {
             name,
-            fence: SimFence::new(books, Arc::clone(&parts.fence), rng.fork()),
+            fence: SimFence::new(books, Arc::clone(&parts.fence), setup, rng.fork()),
             provider: Provider::new(PLENTY_OPENING, setup.work_ms_max, rng.fork()),
             clock: WallClock::default(),
             mood: Arc::default(),

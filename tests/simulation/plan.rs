@@ -1,6 +1,12 @@
 //! What is drawn for a seed: how fast its world runs, and what its clients want.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use fastrand::Rng;
 use tercet_core::outcome::ReplyMode;
@@ -31,6 +37,8 @@ pub struct Setup {
     pub transactions: usize,
     /// Faults that have to find something unfinished, at least.
     pub faults: usize,
+    /// Whether stores are slow and databases fail now and then.
+    pub bad_luck: Arc<AtomicBool>,
 }
 
 const SLOW_SCALE: u64 = 50;
@@ -50,7 +58,12 @@ impl Setup {
             work_ms_max: if slow { 2 * HOUR_MS } else { 15_000 },
             transactions: 50,
             faults: rng.usize(6..=10),
+            bad_luck: Arc::new(AtomicBool::new(true)),
         }
+    }
+
+    pub fn has_bad_luck(&self) -> bool {
+        self.bad_luck.load(Ordering::Relaxed)
     }
 
     pub fn ms(&self, fast_ms: u64) -> Duration {

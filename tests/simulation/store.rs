@@ -19,7 +19,7 @@ use tercet_core::{
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::trace::Trace;
+use super::{plan::Setup, trace::Trace};
 
 /// A sync usually takes this long, and now and then much longer.
 const SYNC_MS: Range<u64> = 1..12;
@@ -38,16 +38,18 @@ struct Inner {
     /// What the running process has not synced yet.
     queue: Arc<Mutex<VecDeque<Write>>>,
     epoch: u64,
+    setup: Setup,
     rng: Rng,
 }
 
 impl Disk {
-    pub fn new(realm: &str, rng: Rng, trace: Trace) -> Self {
+    pub fn new(realm: &str, setup: &Setup, rng: Rng, trace: Trace) -> Self {
         let realm = Realm::parse(realm).expect("it obeys the alphabet of ids");
         let inner = Inner {
             platter: Arc::new(MemoryStore::new(realm)),
             queue: Arc::default(),
             epoch: 1,
+            setup: setup.clone(),
             rng,
         };
         Self {
@@ -84,6 +86,7 @@ impl Disk {
             queue: Arc::clone(&store.queue),
             wake: Arc::clone(&store.wake),
             broken: store.broken.clone(),
+            setup: inner.setup.clone(),
             rng: inner.rng.fork(),
             trace: self.trace.clone(),
         };
@@ -245,6 +248,7 @@ struct Syncing {
     queue: Arc<Mutex<VecDeque<Write>>>,
     wake: Arc<Notify>,
     broken: CancellationToken,
+    setup: Setup,
     rng: Rng,
     trace: Trace,
 }
@@ -257,7 +261,7 @@ impl Syncing {
                 self.wake.notified().await;
                 continue;
             }
-            let slow = self.rng.u8(..40) == 0;
+            let slow = self.rng.u8(..40) == 0 && self.setup.has_bad_luck();
             let sync_ms = self.rng.u64(if slow { SYNC_SLOW_MS } else { SYNC_MS });
             tokio::time::sleep(Duration::from_millis(sync_ms)).await;
             let synced: Vec<Write> = self.queue.lock().drain(..batch).collect();

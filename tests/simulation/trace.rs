@@ -116,6 +116,11 @@ impl Trace {
         self.0.lock().inside.events.push(Event { at_ms, what });
     }
 
+    pub fn fault(&self, at_ms: u64, what: String) {
+        let what = What::Fault(what);
+        self.0.lock().inside.events.push(Event { at_ms, what });
+    }
+
     /// A client sends it.
     pub fn kind(&self, plan: &Plan) {
         let Intent {

@@ -80,7 +80,7 @@ impl World {
             .into();
         let clock = WallClock::default();
         let coordinator = Arc::new(Coordinator {
-            disk: Disk::new("simulated", rng.fork(), trace.clone()),
+            disk: Disk::new("simulated", &setup, rng.fork(), trace.clone()),
             clock: clock.clone(),
             trace: trace.clone(),
             setup: setup.clone(),
@@ -126,6 +126,7 @@ impl World {
     fn live(&self, sim: &mut Sim<'_>, rng: &mut Rng) -> usize {
         let faults = self.trouble(sim, rng);
         *self.load.phase.lock() = Phase::Quiet;
+        self.setup.bad_luck.store(false, Ordering::Relaxed);
         // Connections that a partition has cut are found out by their pings.
         self.run_for(sim, DEAD_CONNECTIONS);
 
@@ -164,6 +165,7 @@ impl World {
             let (over, rest) = under_way.into_iter().partition(|(end, _)| *end <= now);
             under_way = rest;
             for (_, fault) in over as Vec<(Duration, Fault)> {
+                self.trace.fault(ms(now), format!("over: {fault:?}"));
                 fault.end(self, sim);
             }
             let enough = now > latest
@@ -178,6 +180,7 @@ impl World {
                 if !subjects.contains(&fault.subject()) && self.is_hit(&fault) {
                     hits += 1;
                     self.trace.count("fault", fault.to_string());
+                    self.trace.fault(ms(now), format!("{fault:?}"));
                     fault.begin(self, sim);
                     let lasts = fault.lasts(rng) * u32::try_from(self.setup.scale).unwrap_or(1);
                     under_way.push((now + lasts, fault));
@@ -214,7 +217,12 @@ impl World {
             self.setup.ms(2_200)
         };
         let deadline = self.setup.ms(25_000).max(self.work());
-        deadline + self.work() * 2 + interval * 6 + DEAD_CONNECTIONS + self.setup.ms(10_000)
+        deadline
+            + LOOKED_AT
+            + self.work() * 2
+            + interval * 6
+            + DEAD_CONNECTIONS
+            + self.setup.ms(10_000)
     }
 
     fn work(&self) -> Duration {
@@ -291,8 +299,10 @@ impl World {
 const DEAD_CONNECTIONS: Duration = Duration::from_secs(35);
 /// A world that takes nothing new has trouble no longer than this, in a fast world.
 const TROUBLE_MS_MAX: u64 = 300_000;
+/// After a restart with a clock set back, by then everything unfinished is looked at.
+const LOOKED_AT: Duration = Duration::from_secs(480);
 /// What a transaction may take when nothing is in its way: some time, and some steps of the network.
-const CALM_MS_MAX: u64 = 3_000;
+const CALM_MS_MAX: u64 = 1_500;
 const CALM_TICKS_MAX: u64 = 60;
 
 fn step(sim: &mut Sim<'_>) {
