@@ -169,7 +169,7 @@ impl Run {
         );
         assert!(sum.bad.is_empty(), "seeds with violations: {:?}", sum.bad);
         if seeds >= SEEDS_REPRESENTATIVE {
-            let missing = sum.tally.missing(&[]);
+            let missing = sum.tally.missing();
             assert!(
                 missing.is_empty(),
                 "invalid, for these never occurred: {missing:?}"

@@ -12,6 +12,8 @@ pub mod inside;
 mod money;
 #[cfg(test)]
 mod planted;
+#[cfg(test)]
+mod planted_inside;
 
 use std::sync::Arc;
 

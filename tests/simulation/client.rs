@@ -31,8 +31,13 @@ use super::{
 pub const HOSTS: [&str; 2] = ["near", "far"];
 /// Clients on each host.
 const CLIENTS: usize = 4;
-/// How long an id protects, as the clients have it.
+/// More than all clients together have in flight.
+const CROWD: usize = 100;
+/// How long one waits for who is stuck.
+const VICTIM: Duration = Duration::from_secs(5);
+/// How long an id protects, as the clients have it: clocks that jump may pass it, but not in the calm.
 const PROTECTION: Duration = Duration::from_secs(60 * 60);
+const PROTECTION_CALM: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the clients are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +82,9 @@ impl Load {
             .keep_alive_while_idle(true);
         let wires = Wires::new();
         let mut clients = JoinSet::new();
-        for _ in 0..CLIENTS {
+        for number in 0..CLIENTS {
             let one = One {
+                number,
                 load: Arc::clone(&self),
                 client: Client::from_channel(wires.channel(&endpoint)),
                 rng: rng.fork(),
@@ -100,6 +106,7 @@ impl Load {
 }
 
 struct One {
+    number: usize,
     load: Arc<Load>,
     client: Client,
     rng: Rng,
@@ -119,7 +126,13 @@ impl One {
             let pause = self.ms(10..500);
             tokio::time::sleep(pause).await;
         };
-        self.calm(without, within_ms).await;
+        match without {
+            // Enough of them would keep everybody out where little may be in flight.
+            Some(stuck) if self.number % 2 == 1 && self.load.setup.inflight_max > CROWD => {
+                self.victim(stuck).await;
+            }
+            _ => self.calm(without, within_ms).await,
+        }
         self.load.calm.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -175,15 +188,20 @@ impl One {
         self.load.trace.call(id, call).await
     }
 
-    fn expires_at(&self) -> SystemTime {
+    fn expires_in(&self, protection: Duration) -> SystemTime {
         let now_ms = u64::try_from(self.load.clock.unix_ms()).unwrap_or_default();
-        SystemTime::UNIX_EPOCH + Duration::from_millis(now_ms) + PROTECTION
+        SystemTime::UNIX_EPOCH + Duration::from_millis(now_ms) + protection
     }
 
     async fn submit(&mut self, plan: &Plan) -> Answer {
-        let (client, submit) = (self.client.clone(), plan.submit(self.expires_at()));
-        self.load.trace.kind(plan);
-        let call = async { told::outcome_of(plan, client.submit(&submit).await) };
+        let load = Arc::clone(&self.load);
+        let trace = &load.trace;
+        trace.kind(plan);
+        let (client, submit) = (
+            self.client.clone(),
+            plan.submit(self.expires_in(PROTECTION)),
+        );
+        let call = async { told::outcome_of(trace, plan, client.submit(&submit).await) };
         self.call(plan.id(), call).await
     }
 
@@ -198,11 +216,13 @@ impl One {
     async fn race(&mut self, plan: &Plan) -> Answer {
         let other = plan.other(&mut self.rng);
         self.load.intend(&other);
-        self.load.trace.count("client", "raced for an id");
-        let (client, trace) = (self.client.clone(), self.load.trace.clone());
-        let rival = other.submit(self.expires_at());
+        let load = Arc::clone(&self.load);
+        let trace = &load.trace;
+        trace.count("client", "raced for an id");
+        let client = self.client.clone();
+        let rival = other.submit(self.expires_in(PROTECTION));
         let rival = async {
-            let told = async { told::outcome_of(&other, client.submit(&rival).await) };
+            let told = async { told::outcome_of(trace, &other, client.submit(&rival).await) };
             trace.call(other.id(), told).await
         };
         let (answer, _) = tokio::join!(biased; self.submit(plan), rival);
@@ -210,28 +230,33 @@ impl One {
     }
 
     async fn get(&mut self, plan: &Plan) -> Answer {
+        let load = Arc::clone(&self.load);
+        let trace = &load.trace;
         let client = self.client.clone();
-        let call = async { told::shown(client.get(plan.id()).await) };
+        let call = async { told::shown(trace, client.get(plan.id()).await) };
         self.call(plan.id(), call).await
     }
 
     async fn wait(&mut self, plan: &Plan) -> Answer {
+        let load = Arc::clone(&self.load);
+        let trace = &load.trace;
         let client = self.client.clone();
-        let call = async { told::outcome(client.wait(plan.id(), plan.wait).await) };
+        let call = async { told::outcome(trace, client.wait(plan.id(), plan.wait).await) };
         self.call(plan.id(), call).await
     }
 
     /// What a watch shows may be older than what others know by then. But it never goes back.
     async fn watch(&mut self, plan: &Plan) {
         let mut watch = self.client.watch(plan.id());
-        let trace = self.load.trace.clone();
+        let load = Arc::clone(&self.load);
+        let trace = &load.trace;
         let call = async {
             let mut last = (0, State::Trying);
             while let Some(change) = watch.next().await {
                 let now = match change {
                     Ok(Change::Snapshot(it)) => (it.revision(), told::state(it.state())),
                     Ok(Change::Event(event)) => (event.revision, told::state(event.state())),
-                    Err(error) => return told::error(&error),
+                    Err(error) => return told::error(trace, &error),
                 };
                 trace.count("client", "saw a change");
                 trace.watched(plan.id(), last, now);
@@ -248,6 +273,8 @@ impl One {
 
     /// A list has everything in it that was known before.
     async fn list(&mut self, plan: &Plan) {
+        let load = Arc::clone(&self.load);
+        let trace = &load.trace;
         let client = self.client.clone();
         let call = async {
             match client.list("", 500, None).await {
@@ -258,29 +285,34 @@ impl One {
                         None => Answer::NotFound,
                     }
                 }
-                Err(error) => told::error(&error),
+                Err(error) => told::error(trace, &error),
             }
         };
-        self.load.trace.count("client", "listed");
+        trace.count("client", "listed");
         self.call(plan.id(), call).await;
     }
 
     async fn rollback(&mut self, plan: &Plan) {
+        let load = Arc::clone(&self.load);
+        let trace = &load.trace;
         let client = self.client.clone();
         let call = async {
             told::outcome(
+                trace,
                 client
                     .rollback(plan.id(), "the client says so", plan.wait)
                     .await,
             )
         };
-        self.load.trace.count("client", "rolled back");
+        trace.count("client", "rolled back");
         self.call(plan.id(), call).await;
     }
 
     async fn interact(&mut self, plan: &Plan) -> Answer {
+        let load = Arc::clone(&self.load);
+        let trace = &load.trace;
+        trace.kind(plan);
         let client = self.client.clone();
-        self.load.trace.kind(plan);
         let mut begun = None;
         let begin = async {
             match client.begin_with(plan.id(), &plan.options).await {
@@ -288,7 +320,7 @@ impl One {
                     begun = Some(transaction);
                     Answer::Accepted
                 }
-                Err(error) => told::error(&error),
+                Err(error) => told::error(trace, &error),
             }
         };
         let answer = self.call(plan.id(), begin).await;
@@ -303,7 +335,7 @@ impl One {
                 match tried.await {
                     Ok(Tried::Failed(_)) => Answer::Decided(Decision::Cancel),
                     Ok(Tried::Success(_) | Tried::Processing) => Answer::Accepted,
-                    Err(error) => told::error(&error),
+                    Err(error) => told::error(trace, &error),
                 }
             };
             if self.call(plan.id(), tried).await != Answer::Accepted && self.rng.bool() {
@@ -318,10 +350,21 @@ impl One {
                 answer
             }
             _ => {
-                let commit = async { told::outcome(transaction.commit().await) };
+                let commit = async { told::outcome(trace, transaction.commit().await) };
                 self.call(plan.id(), commit).await
             }
         }
+    }
+
+    /// One that has to wait for a participant that is stuck, and not in anybody's way.
+    async fn victim(&mut self, stuck: &'static str) {
+        let plan = Plan::calm(self.load.next_id(), &[stuck], &mut self.rng);
+        self.load.intend(&plan);
+        let submit = plan.submit(self.expires_in(PROTECTION_CALM));
+        let told =
+            async { told::outcome_of(&self.load.trace, &plan, self.client.submit(&submit).await) };
+        let told = async { timeout(VICTIM, told).await.unwrap_or(Answer::Unknown) };
+        self.load.trace.call(plan.id(), told).await;
     }
 
     async fn calm(&mut self, without: Option<&'static str>, within_ms: u64) {
@@ -340,8 +383,9 @@ impl One {
         self.load.intend(&plan);
         let invariant = if without.is_some() { "L3" } else { "L4" };
         self.load.trace.expect(plan.id(), within_ms, invariant);
-        let submit = plan.submit(self.expires_at());
-        let told = async { told::outcome_of(&plan, self.client.submit(&submit).await) };
+        let submit = plan.submit(self.expires_in(PROTECTION_CALM));
+        let told =
+            async { told::outcome_of(&self.load.trace, &plan, self.client.submit(&submit).await) };
         self.load.trace.call(plan.id(), told).await;
     }
 }

@@ -12,22 +12,23 @@ use tercet_sdk::{
 use super::{
     history::{Answer, Seen},
     plan::Plan,
+    trace::Trace,
 };
 
 /// What a call that wants an outcome was told.
-pub fn outcome<E: Into<Error>>(told: Result<Told, E>) -> Answer {
+pub fn outcome<E: Into<Error>>(trace: &Trace, told: Result<Told, E>) -> Answer {
     match transaction(&told) {
         Some(transaction) => Answer::Shown(seen(transaction)),
-        None => told.map_or_else(|it| error(&it.into()), |_| Answer::Unknown),
+        None => told.map_or_else(|it| error(trace, &it.into()), |_| Answer::Unknown),
     }
 }
 
 /// The same, for a call whose content has to be the transaction's.
-pub fn outcome_of<E: Into<Error>>(plan: &Plan, told: Result<Told, E>) -> Answer {
+pub fn outcome_of<E: Into<Error>>(trace: &Trace, plan: &Plan, told: Result<Told, E>) -> Answer {
     if transaction(&told).is_some_and(|it| !is_of(plan, it)) {
         return Answer::Merged;
     }
-    outcome(told)
+    outcome(trace, told)
 }
 
 fn transaction<E>(told: &Result<Told, E>) -> Option<&Transaction> {
@@ -45,18 +46,22 @@ fn is_of(plan: &Plan, transaction: &Transaction) -> bool {
     branches.all(|it| plan.intent.branches.iter().any(|meant| meant.id == it.id()))
 }
 
-pub fn shown(read: Result<Transaction, Error>) -> Answer {
+pub fn shown(trace: &Trace, read: Result<Transaction, Error>) -> Answer {
     match read {
         Ok(transaction) => Answer::Shown(seen(&transaction)),
-        Err(it) => error(&it),
+        Err(it) => error(trace, &it),
     }
 }
 
-pub fn error(error: &Error) -> Answer {
-    error.refused().map_or(Answer::Unknown, refused)
+pub fn error(trace: &Trace, error: &Error) -> Answer {
+    let Some(refused) = error.refused() else {
+        return Answer::Unknown;
+    };
+    trace.count("refused", &*refused.reason);
+    said(refused)
 }
 
-fn refused(refused: &Refused) -> Answer {
+fn said(refused: &Refused) -> Answer {
     match &*refused.reason {
         "TRANSACTION_NOT_FOUND" => Answer::NotFound,
         // Rollback of what was committed.

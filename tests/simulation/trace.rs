@@ -43,8 +43,8 @@ pub struct Inner {
     pub tally: Tally,
     /// What was seen to be broken at once.
     pub violations: Vec<Violation>,
-    /// The last durable revision of each transaction, and its boot.
-    revisions: BTreeMap<Arc<str>, u64>,
+    /// Everything that was ever durable of each transaction: its states by revision.
+    durable: BTreeMap<Arc<str>, BTreeMap<u64, State>>,
     boot: u64,
 }
 
@@ -64,10 +64,7 @@ impl Trace {
         let mut inner = self.0.lock();
         inner.history.answer(number, answer);
         inner.tally.answer(answer);
-        if let history::Answer::Shown(seen) = answer {
-            let (id, revision) = (id.into(), seen.revision);
-            inner.note(What::Shown { id, revision });
-        }
+        inner.is_durable(id, answer);
         answer
     }
 
@@ -77,8 +74,12 @@ impl Trace {
 
     /// A process begins, and finds this on its disk.
     pub fn found(&self, record: &Record) {
-        let known = self.0.lock().revisions.get(record.id.as_str()).copied();
-        if known.is_none_or(|known| known < record.revision) {
+        let is_known = {
+            let inner = self.0.lock();
+            let states = inner.durable.get(record.id.as_str());
+            states.is_some_and(|states| states.contains_key(&record.revision))
+        };
+        if !is_known {
             self.stored(record);
         }
     }
@@ -102,7 +103,8 @@ impl Trace {
         };
         let mut inner = self.0.lock();
         inner.tally.record(transaction);
-        inner.revisions.insert(id, record.revision);
+        let states = inner.durable.entry(id).or_default();
+        states.insert(record.revision, transaction.state);
         inner.note(What::Stored(stored));
     }
 
@@ -177,16 +179,35 @@ impl Trace {
     pub fn take(&self) -> Inner {
         std::mem::take(&mut *self.0.lock())
     }
-
-    pub fn look<R>(&self, look: impl FnOnce(&Inner) -> R) -> R {
-        look(&self.0.lock())
-    }
 }
 
 impl Inner {
     fn note(&mut self, what: What) {
         let at_ms = elapsed_ms();
         self.inside.events.push(Event { at_ms, what });
+    }
+
+    /// What is said has been durable before.
+    fn is_durable(&mut self, id: &str, answer: history::Answer) {
+        let states = self.durable.get(id);
+        let durable = match answer {
+            history::Answer::Shown(seen) => {
+                let state = states.and_then(|states| states.get(&seen.revision));
+                state == Some(&seen.state)
+            }
+            history::Answer::Accepted => states.is_some(),
+            history::Answer::Decided(decision) => states.is_some_and(|states| {
+                let mut decisions = states.values().filter_map(|state| state.decision());
+                decisions.any(|it| it == decision)
+            }),
+            _ => true,
+        };
+        if !durable {
+            self.violations.push(Violation {
+                invariant: "S8",
+                detail: format!("{id} was said to be {answer:?}, and no such record was durable"),
+            });
+        }
     }
 
     /// The same for the same history.
