@@ -28,8 +28,6 @@ pub enum What {
     Stored(Stored),
     /// A call leaves for a participant.
     Sent(Sent),
-    /// A client hears of a transaction.
-    Shown { id: Arc<str>, revision: u64 },
     /// A fault begins, or ends.
     Fault(String),
     /// The last fault is over. Everything has ended this much later.
@@ -80,7 +78,6 @@ pub fn violations(inside: &Inside) -> Vec<Violation> {
         match &event.what {
             What::Stored(stored) => seen.stored(event.at_ms, stored),
             What::Sent(sent) => seen.sent(event.at_ms, sent),
-            What::Shown { id, revision } => seen.shown(id, *revision),
             What::Fault(_) => {}
             What::Healed { within_ms } => seen.healed = Some((event.at_ms, *within_ms)),
             What::Expected {
@@ -222,15 +219,6 @@ impl<'a> Seen<'a> {
             let detail =
                 format!("{call}{operation:?} of {id}/{branch} left in epoch {to} after {from}");
             self.found.push(broken("S9", detail));
-        }
-    }
-
-    /// What could still be taken back is shown to nobody.
-    fn shown(&mut self, id: &str, revision: u64) {
-        let durable = self.records.get(id).map_or(0, |last| last.revision);
-        if revision > durable {
-            let detail = format!("{id} was shown at revision {revision}, and {durable} was durable");
-            self.found.push(broken("S8", detail));
         }
     }
 

@@ -368,13 +368,6 @@ impl One {
     }
 
     async fn calm(&mut self, without: Option<&'static str>, within_ms: u64) {
-        // Where few may be in flight, those would be in the way of whatever is new.
-        let room = self.load.setup.inflight_max > 2 * HOSTS.len() * CLIENTS;
-        if let (Some(name), true) = (without, room) {
-            let stuck = Plan::calm(self.load.next_id(), &[name], &mut self.rng).accepted();
-            self.load.intend(&stuck);
-            self.submit(&stuck).await;
-        }
         let mut names: Vec<_> = NAMES.into_iter().collect();
         names.retain(|name| Some(*name) != without);
         self.rng.shuffle(&mut names);

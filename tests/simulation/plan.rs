@@ -146,13 +146,6 @@ impl Plan {
         }
     }
 
-    /// Its client doesn't wait for it.
-    pub fn accepted(mut self) -> Self {
-        self.intent.mode = ReplyMode::Accepted;
-        self.options = of_mode(self.options, ReplyMode::Accepted);
-        self
-    }
-
     /// Something else under the same id.
     pub fn other(&self, rng: &mut Rng) -> Self {
         let mut other = self.clone();

@@ -138,8 +138,8 @@ fn controls() -> Vec<Control> {
     transport("retries without a ladder", "L5", &[], || {
         transport::with(transport::RetriesWithoutALadder)
     });
-    transport("shares four calls among all", "L3", &[], || {
-        transport::with(transport::SharesFourCallsAmongAll::default())
+    transport("shares two calls among all", "L3", &[], || {
+        transport::with(transport::SharesTwoCallsAmongAll::default())
     });
     // In a calm with a participant that is stuck, what is late is late because of that.
     transport("recovers before anything new", "L4", &["L3"], || {

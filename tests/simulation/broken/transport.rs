@@ -259,19 +259,19 @@ impl Fault for RetriesWithoutALadder {
     }
 }
 
-/// Has four calls out at most, to all participants together: one that is stuck keeps the others.
-pub struct SharesFourCallsAmongAll {
+/// Has two calls out at most, to all participants together: one that is stuck keeps the others.
+pub struct SharesTwoCallsAmongAll {
     calls: Arc<Semaphore>,
 }
 
-impl Default for SharesFourCallsAmongAll {
+impl Default for SharesTwoCallsAmongAll {
     fn default() -> Self {
-        let calls = Arc::new(Semaphore::new(4));
+        let calls = Arc::new(Semaphore::new(2));
         Self { calls }
     }
 }
 
-impl Fault for SharesFourCallsAmongAll {
+impl Fault for SharesTwoCallsAmongAll {
     fn perform(self: Arc<Self>, honest: Honest, outgoing: Outgoing) -> Answering {
         Box::pin(async move {
             let _one = self.calls.acquire().await;
