@@ -9,9 +9,12 @@
 
 mod answers;
 mod effects;
+pub mod inside;
 mod money;
 #[cfg(test)]
 mod planted;
+#[cfg(test)]
+mod planted_inside;
 
 use std::sync::Arc;
 
@@ -41,13 +44,13 @@ pub fn violations(evidence: &Evidence<'_>) -> Vec<Violation> {
 
 /// The calls of all clients. One clock orders it: an answer that stands before an invocation was
 /// heard before that call was made.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct History {
     entries: Vec<Entry>,
     calls: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Entry {
     Invoked { call: Call, id: Arc<str> },
     Answered { call: Call, answer: Answer },
@@ -58,7 +61,7 @@ enum Entry {
 pub struct Call(usize);
 
 /// What a client heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// The transaction.
     Shown(Seen),
@@ -70,12 +73,14 @@ pub enum Answer {
     NotTaken,
     /// That no such transaction is known.
     NotFound,
+    /// The transaction of somebody else, whose id this call has used again with other content.
+    Merged,
     /// Nothing definite.
     Unknown,
 }
 
 /// A transaction as somebody was shown it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Seen {
     pub state: State,
     pub outcome: Outcome,
@@ -102,7 +107,7 @@ impl History {
     }
 }
 
-/// What a client meant by an id.
+/// What a client meant by an id. Two clients may mean two things by one id: whoever comes first.
 #[derive(Clone, Debug)]
 pub struct Intent {
     pub id: Arc<str>,
