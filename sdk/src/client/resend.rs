@@ -43,10 +43,16 @@ pub(crate) struct Until {
 impl Until {
     pub(crate) fn wait(wait: Duration) -> Self {
         Self {
-            wait: Instant::now() + wait,
+            wait: from_now(wait),
             protected: None,
         }
     }
+}
+
+/// This long from now. A wait without an end in sight ends in a century: clocks end, too.
+pub(crate) fn from_now(wait: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    Instant::now() + wait.min(CENTURY)
 }
 
 /// Calls `attempt` with the wait that is left, until it has a definite answer or the time is over.
