@@ -118,6 +118,5 @@ pub(crate) fn backoff(number: u32) -> Duration {
     let full = DELAY_FIRST
         .saturating_mul(1 << number.saturating_sub(1).min(10))
         .min(DELAY_MAX);
-    let permille = 500 + u32::from(uuid::Uuid::new_v4().as_bytes()[0]) * 500 / 255;
-    full * permille / 1000
+    full * fastrand::u32(500..=1000) / 1000
 }

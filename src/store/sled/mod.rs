@@ -5,8 +5,8 @@
 //!
 //! | file | what for |
 //! |---|---|
-//! | `open` | every way in which a directory may not be what it should be |
-//! | `sidecar` | what the database has to be: which store, how new |
+//! | `open`, `create` | every way in which a directory may not be what it should be, or not yet |
+//! | `sidecar`, `trace` | what the database has to be: which store, how new |
 //! | `writer` | one thread, group commit, an `fdatasync` before any acknowledgement |
 //! | `stage` | compare-and-set, and what a batch changes |
 //! | `view` | reads that never show what is not durable |
@@ -14,13 +14,15 @@
 //! | `verify`, `transfer` | `tercet store verify`, `export` and `import` |
 //!
 //! A directory holds `db`, `conf`, `blobs/` and `snap.*`, which are sled's, and `tercet.store` (the
-//! sidecar) and `tercet.lock`.
+//! sidecar), `tercet.trace` and `tercet.lock`.
 
+mod create;
 mod keys;
 mod meta;
 mod open;
 mod sidecar;
 mod stage;
+mod trace;
 mod transfer;
 mod verify;
 mod view;
@@ -174,10 +176,15 @@ impl SledStore {
 
 impl Drop for SledStore {
     fn drop(&mut self) {
+        let sound = self.shared.breaker.check().is_ok();
         self.queue = None;
         if let Some(writer) = self.writer.take() {
             // It catches its own panics and has told everybody.
             let _ = writer.join();
+        }
+        // Nobody else is left to hear of it.
+        if sound && let Err(error) = self.shared.breaker.check() {
+            tracing::error!(%error, "the store could not be closed in good order; what was acknowledged is kept");
         }
     }
 }

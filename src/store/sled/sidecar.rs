@@ -12,9 +12,10 @@
 //!
 //! What is detected: an emptied or missing database; one of another store; one from before the last
 //! start; one older than the mark; after a clean shutdown any other than the one that was closed; a
-//! sidecar older than the database's last start. What is not: after a crash, the loss of batches above
+//! sidecar older than the database's last start; with the [trace](super::trace), after a crash of the
+//! process alone, any that lacks a batch. What is not: after a power loss, the loss of batches above
 //! the mark (at most [`MARK_EVERY_BATCHES`] less one, all within the last second of work or under
-//! continuous load); the whole directory replaced by an older copy of itself.
+//! continuous load) whose trace was lost too; the whole directory replaced by an older copy of itself.
 
 use std::{
     fs::{self, File},
