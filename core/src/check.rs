@@ -137,8 +137,11 @@ pub fn legal(before: &Transaction, after: &Transaction) -> Result<(), Violation>
         ensure(was.spec == is.spec, "S11", || {
             format!("branch {} changed its content", was.spec.id)
         })?;
-        let ended = rank(was.state) == RANK_ENDED;
-        let forward = was.state == is.state || (!ended && rank(was.state) < rank(is.state));
+        let forward = if rank(was.state) == RANK_ENDED {
+            was.state == is.state
+        } else {
+            rank(was.state) <= rank(is.state)
+        };
         ensure(forward, "S8", || {
             format!(
                 "branch {} went from {:?} back to {:?}",

@@ -50,3 +50,20 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_as_long_as_both_its_parts() {
+        let payload = |type_url: &str, value: &[u8]| Payload {
+            type_url: type_url.into(),
+            value: value.into(),
+        };
+        assert_eq!(payload("json", b"{}").len(), 6);
+        assert!(payload("", b"").is_empty());
+        assert!(!payload("json", b"").is_empty());
+        assert!(!payload("", b"{}").is_empty());
+    }
+}

@@ -308,6 +308,38 @@ fn a_try_result_is_durable_with_the_decision_that_rests_on_it() {
 }
 
 #[test]
+fn a_try_result_that_only_a_later_query_brings_is_kept() {
+    // The reply was lost, and a report or the other copy's reply that counted brought no result.
+    let held = Some(common::payload("seat 7"));
+    for (mut run, operation, state) in [
+        (
+            Run::confirming(ReplyMode::ThreeState, 1),
+            Operation::Confirm,
+            RecordState::Tried,
+        ),
+        (
+            Run::confirming(ReplyMode::ThreeState, 1),
+            Operation::Confirm,
+            RecordState::Confirmed,
+        ),
+        (
+            Run::canceling(ReplyMode::ThreeState, 1),
+            Operation::Cancel,
+            RecordState::Tried,
+        ),
+    ] {
+        run.lost(0, operation);
+        run.due(Timer::Attempt(0));
+        let mut answer = common::recorded(state);
+        if let QueryAnswer::Recorded(recorded) = &mut answer {
+            recorded.try_result = held.clone();
+        }
+        run.query(0, operation, answer);
+        assert_eq!(run.tx.branches[0].try_result, held, "{state:?}");
+    }
+}
+
+#[test]
 fn an_answer_to_a_query_sent_before_the_decision_is_ignored_after_it() {
     let mut run = Run::submitted(ReplyMode::ThreeState, 1);
     run.lost(0, Operation::Try);

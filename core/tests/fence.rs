@@ -311,6 +311,18 @@ fn a_clock_set_back_does_not_reopen_what_was_removed() {
 }
 
 #[test]
+fn the_clocks_may_be_five_minutes_apart_and_rows_are_kept_thirty_days() {
+    assert_eq!(EXPIRY_SKEW_MS, 300_000);
+    assert_eq!(Retention::DEFAULT.as_ms(), 2_592_000_000);
+}
+
+#[test]
+fn a_refusal_is_named_as_the_protocol_names_it() {
+    assert_eq!(Refusal::Expired.reason(), "EXPIRED");
+    assert_eq!(Refusal::BranchFenced.reason(), "BRANCH_FENCED");
+}
+
+#[test]
 fn query_says_what_is_recorded() {
     let said = State::ALL.map(|state| record_state(Some(&row(state))));
     assert_eq!(record_state(None), RecordState::Unknown);

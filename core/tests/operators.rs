@@ -172,6 +172,28 @@ fn a_reply_that_contradicts_a_resolution_is_a_mismatch() {
 }
 
 #[test]
+fn a_late_cancel_contradicts_only_a_branch_that_was_given_up() {
+    for (resolution, contradicts) in [(Resolution::Done, false), (Resolution::Abandoned, true)] {
+        let mut run = Run::canceling(ReplyMode::ThreeState, 1);
+        run.resolve(0, resolution, Some(RecordState::Canceled))
+            .unwrap();
+        run.success(0, Operation::Cancel);
+        let mismatch = run.attends(AttentionReason::StateMismatch);
+        assert_eq!(mismatch, contradicts, "{resolution:?}");
+    }
+}
+
+#[test]
+fn a_resolution_settles_what_was_seen_of_its_own_branch_only() {
+    let mut run = Run::confirming(ReplyMode::ThreeState, 2);
+    run.refused(0, Operation::Confirm);
+    run.refused(1, Operation::Confirm);
+    run.resolve(0, Resolution::Abandoned, None).unwrap();
+    let left: Vec<_> = run.tx.attentions.iter().map(|it| it.branch).collect();
+    assert_eq!(left, [1]);
+}
+
+#[test]
 fn a_reply_that_agrees_with_a_resolution_changes_nothing() {
     let mut run = Run::confirming(ReplyMode::ThreeState, 1);
     run.resolve(0, Resolution::Done, Some(RecordState::Confirmed))

@@ -241,6 +241,18 @@ fn a_new_process_asks_before_it_acts() {
 }
 
 #[test]
+fn what_is_owed_is_one_call_of_each_branch_that_has_not_ended() {
+    let mut run = Run::confirming(ReplyMode::ThreeState, 3);
+    run.success(1, Operation::Confirm);
+    run.lost(2, Operation::Confirm);
+    let owed: Vec<_> = run.tx.owed().collect();
+    let calls: Vec<_> = owed.iter().map(|it| (it.branch, it.query)).collect();
+    assert_eq!(calls, [(0, false), (2, true)]);
+    assert!(owed.iter().all(|it| it.operation == Operation::Confirm));
+    assert_eq!([owed[0].attempt, owed[1].attempt], [2, 1], "the next ones");
+}
+
+#[test]
 fn jitter_stretches_every_rung_and_no_hint() {
     let mut run = Run::submitted(ReplyMode::ThreeState, 1);
     run.context.jitter = 1_000;

@@ -1,12 +1,12 @@
 //! What must always hold, and which states must sometimes be seen so that nothing holds for want
-//! of visits. Which actions must have had their effect stands in `scenario`.
+//! of visits. Which rules must have been used stands in `expected`.
 
 use stateright::Property;
 use tercet_core::{
     fence::State as Row,
     operation::Operation::{Cancel, Confirm, Try},
     outcome::{Decision, Outcome},
-    transaction::{AttentionReason, BranchState, Next, Resolution, State},
+    transaction::{AttentionReason, BranchState, Next, Resolution, State, Transaction},
 };
 
 use crate::{participant::Participant, scenario::Scenario, world::World};
@@ -15,15 +15,13 @@ pub(crate) fn of(scenario: &Scenario) -> Vec<Property<Scenario>> {
     let mut properties = steps_are_legal();
     properties.extend(always());
     properties.extend(sometimes());
-    if scenario.remote.contains(&true) {
-        properties.extend(sometimes_remote());
+    if !scenario.copied {
+        properties.extend(of_one_history());
     }
-    if scenario.interactive {
-        properties.extend(sometimes_interactive());
+    if scenario.branches > 1 {
+        properties.extend(sometimes_of_two());
     }
-    if scenario.operator {
-        properties.extend(sometimes_operator());
-    } else {
+    if scenario.is_faithful() && !scenario.operator {
         properties.push(Property::always(
             "no mismatch with honest participants",
             |_, w: &World| {
@@ -31,29 +29,60 @@ pub(crate) fn of(scenario: &Scenario) -> Vec<Property<Scenario>> {
             },
         ));
     }
+    for (has, extra) in [
+        (
+            scenario.remote.contains(&true),
+            sometimes_remote as fn() -> _,
+        ),
+        (scenario.interactive, sometimes_interactive),
+        (scenario.operator, sometimes_operator),
+        (scenario.slow_store, sometimes_slow),
+        (scenario.takeover, sometimes_taken_over),
+        (!scenario.is_faithful(), sometimes_unfaithful),
+    ] {
+        if has {
+            properties.extend(extra());
+        }
+    }
     properties
 }
 
-/// What `check` and the world find at single steps, one property an invariant.
+/// What is judged at single steps, by `check` and by the world, one property an invariant.
 fn steps_are_legal() -> Vec<Property<Scenario>> {
     type P = Property<Scenario>;
     vec![
-        P::always("S1 no branch is lost", |_, w| w.broken != Some("S1")),
-        P::always("S2 branches agree with the decision", |_, w| {
-            w.broken != Some("S2")
+        P::always("S1 what was accepted is not lost", |_, w| kept(w, "S1")),
+        P::always("S2 branches agree with the decision", |_, w| kept(w, "S2")),
+        P::always("S3 a decision is immutable", |_, w| kept(w, "S3")),
+        P::always("S4 an end owes nothing", |_, w| kept(w, "S4")),
+        P::always("S5 no Try takes effect after its Cancel", |_, w| {
+            kept(w, "S5")
         }),
-        P::always("S3 a decision is immutable", |_, w| w.broken != Some("S3")),
-        P::always("S4 an end owes nothing", |_, w| w.broken != Some("S4")),
-        P::always("S7 durable before performed", |_, w| w.broken != Some("S7")),
-        P::always("S8 nothing told is taken back", |_, w| {
-            w.broken != Some("S8")
+        P::always("S7 durable before performed", |_, w| kept(w, "S7")),
+        P::always("S8 nothing told is taken back", |_, w| kept(w, "S8")),
+        P::always("S9 an old epoch's call changes nothing", |_, w| {
+            kept(w, "S9")
         }),
-        P::always("S11 what was pinned stays", |_, w| w.broken != Some("S11")),
-        P::always("L1 no state waits for nothing", |_, w| {
-            w.broken != Some("L1")
+        P::always("S11 what was pinned stays", |_, w| kept(w, "S11")),
+        P::always("L1 no state waits for nothing", |_, w| kept(w, "L1")),
+        P::always("no call contradicts the participant's row", |_, w| {
+            kept(w, "FENCE")
         }),
-        P::always("a commit names its branches", |_, w| {
-            w.broken != Some("COMMIT")
+        P::always("what is not known decides nothing", |_, w| {
+            kept(w, "INDETERMINATE")
+        }),
+        P::always("the deadline decides what is undecided", |_, w| {
+            kept(w, "DEADLINE")
+        }),
+        P::always("TWO_STATE fails fast, and no other mode", |_, w| {
+            kept(w, "TWO_STATE")
+        }),
+        P::always("an exact commit is accepted", |_, w| kept(w, "COMMIT")),
+        P::always("a rollback is refused only after a commit", |_, w| {
+            kept(w, "ROLLBACK")
+        }),
+        P::always("no branch is closed while it is worked on", |_, w| {
+            kept(w, "OPERATOR")
         }),
     ]
 }
@@ -61,26 +90,30 @@ fn steps_are_legal() -> Vec<Property<Scenario>> {
 fn always() -> Vec<Property<Scenario>> {
     type P = Property<Scenario>;
     vec![
-        P::always("S2 no Confirm and Cancel effect", |_, w| {
-            !(any(w, |it| it.count(Confirm) > 0) && any(w, |it| it.count(Cancel) > 0))
-        }),
         P::always("S4 SUCCESS means every Confirm took effect", |_, w| {
             !durably(w, State::Confirmed) || recorded(w).all(|it| it.count(Confirm) == 1)
         }),
-        P::always("S4 TWO_STATE's SUCCESS is irreversible", |_, w| {
-            told(w) != Some(Outcome::Success) || w.wires.iter().all(|it| !it.carries(Cancel))
+        P::always("S4 what was done by hand is done", |_, w| {
+            done_by_hand(w).all(|(decision, it)| {
+                let closed = match decision {
+                    Some(Decision::Commit) => Row::Confirmed,
+                    Some(Decision::Cancel) | None => Row::Canceled,
+                };
+                it.state() == Some(closed) || it.was_collected()
+            })
         }),
-        P::always("S4 FAILED means that no Confirm was sent", |_, w| {
-            told(w) != Some(Outcome::Failed) || w.wires.iter().all(|it| !it.carries(Confirm))
-        }),
-        P::always("S5 no Try takes effect after its Cancel", |_, w| {
-            all(w, |it| !it.tried_after_cancel)
+        P::always("S4 a commit covers the branches it named", |_, w| {
+            let committed =
+                |tx: &&Transaction| tx.interactive && tx.decision() == Some(Decision::Commit);
+            let committed = w.durable().filter(committed);
+            committed.is_none_or(|tx| w.meant == Some((1 << tx.branches.len()) - 1))
         }),
         P::always(
             "S5 the end of a rollback has fenced every branch",
             |_, w| {
-                let mut recorded = recorded(w);
-                !durably(w, State::Canceled) || recorded.all(|it| it.state() == Some(Row::Canceled))
+                let fenced =
+                    |it: &Participant| it.state() == Some(Row::Canceled) || it.was_collected();
+                !durably(w, State::Canceled) || recorded(w).all(fenced)
             },
         ),
         P::always("S6 one effect per operation", |_, w| {
@@ -96,10 +129,23 @@ fn always() -> Vec<Property<Scenario>> {
         }),
         P::always("L2 an end leaves nothing reserved", |_, w| {
             let ended = durably(w, State::Confirmed) || durably(w, State::Canceled);
-            !ended || all(w, |it| it.reserved() == 0)
+            !ended || recorded(w).all(|it| it.reserved() == 0)
         }),
-        P::always("no call contradicts the participant's row", |_, w| {
-            all(w, |it| !it.alarmed)
+    ]
+}
+
+/// What a store that went back can't hold any more.
+fn of_one_history() -> Vec<Property<Scenario>> {
+    type P = Property<Scenario>;
+    vec![
+        P::always("S2 no Confirm and Cancel effect", |_, w| {
+            !(any(w, |it| it.count(Confirm) > 0) && any(w, |it| it.count(Cancel) > 0))
+        }),
+        P::always("S4 TWO_STATE's SUCCESS is irreversible", |_, w| {
+            told(w) != Some(Outcome::Success) || w.wires.iter().all(|it| !it.carries(Cancel))
+        }),
+        P::always("S4 FAILED means that no Confirm was sent", |_, w| {
+            told(w) != Some(Outcome::Failed) || w.wires.iter().all(|it| !it.carries(Confirm))
         }),
     ]
 }
@@ -115,6 +161,12 @@ fn sometimes() -> Vec<Property<Scenario>> {
         P::sometimes("an id is forbidden", |_, w| {
             durably(w, State::Canceled) && recorded(w).count() == 0
         }),
+    ]
+}
+
+fn sometimes_of_two() -> Vec<Property<Scenario>> {
+    type P = Property<Scenario>;
+    vec![
         P::sometimes("a branch TRIED in memory only", |_, w| {
             w.any_branch(BranchState::Tried) && w.memory != w.store
         }),
@@ -127,10 +179,7 @@ fn sometimes() -> Vec<Property<Scenario>> {
         P::sometimes("a tombstone, its Try still on its way", |_, w| {
             let tombstone =
                 |it: &Participant| it.state() == Some(Row::Canceled) && it.count(Try) == 0;
-            any(w, tombstone) && w.wires.iter().all(|it| it.carries(Try))
-        }),
-        P::sometimes("a participant's clock passed the deadline", |_, w| {
-            any(w, |it| it.late) && durably(w, State::Trying)
+            any(w, tombstone) && w.wires[0].carries(Try) && w.wires[1].carries(Try)
         }),
     ]
 }
@@ -139,13 +188,11 @@ fn sometimes_remote() -> Vec<Property<Scenario>> {
     type P = Property<Scenario>;
     vec![
         P::sometimes("a job is lost in a crash", |_, w| {
-            any(w, |it| {
-                it.state() == Some(Row::Trying) && it.jobs == [false; 3]
-            })
+            any(w, |it| it.state() == Some(Row::Trying) && it.is_idle())
         }),
         P::sometimes("a Try's job outlives its Cancel", |_, w| {
             any(w, |it| {
-                it.state() == Some(Row::Canceled) && it.jobs[Try as usize]
+                it.state() == Some(Row::Canceled) && it.works_on(Try)
             })
         }),
     ]
@@ -193,6 +240,43 @@ fn sometimes_operator() -> Vec<Property<Scenario>> {
     ]
 }
 
+fn sometimes_slow() -> Vec<Property<Scenario>> {
+    type P = Property<Scenario>;
+    vec![
+        P::sometimes("a decision that is not synced", |_, w| {
+            let decided = w.transaction().and_then(Transaction::decision);
+            decided.is_some() && durably(w, State::Trying)
+        }),
+        P::sometimes("an end that is not synced", |_, w| {
+            let ended = w.transaction().is_some_and(|tx| tx.state.is_terminal());
+            ended && !w.durable().is_some_and(|tx| tx.state.is_terminal())
+        }),
+    ]
+}
+
+fn sometimes_taken_over() -> Vec<Property<Scenario>> {
+    type P = Property<Scenario>;
+    vec![
+        P::sometimes("the same Cancel of two coordinators", |_, w| {
+            w.wires[0].carries_of(1, Cancel) && w.wires[0].carries_of(2, Cancel)
+        }),
+        P::sometimes("the old one tried and the new one cancels", |_, w| {
+            w.wires[0].carries_of(1, Try) && w.wires[0].carries_of(2, Cancel)
+        }),
+    ]
+}
+
+fn sometimes_unfaithful() -> Vec<Property<Scenario>> {
+    vec![Property::sometimes(
+        "a mismatch calls a person",
+        |_, w: &World| w.attends(AttentionReason::StateMismatch),
+    )]
+}
+
+fn kept(world: &World, invariant: &str) -> bool {
+    world.broken != Some(invariant)
+}
+
 fn durably(world: &World, state: State) -> bool {
     world.durable().is_some_and(|tx| tx.state == state)
 }
@@ -202,13 +286,23 @@ fn paused(world: &World, state: State) -> bool {
 }
 
 fn told(world: &World) -> Option<Outcome> {
-    world.durable().map(|tx| tx.outcome())
+    world.shown.map(|(_, outcome)| outcome)
 }
 
-/// The participants of the recorded branches.
+/// The participants of the recorded branches, but for those whose word is worth nothing.
 fn recorded(world: &World) -> impl Iterator<Item = &Participant> {
     let branches = world.durable().map_or(0, |tx| tx.branches.len());
-    world.participants.iter().take(branches)
+    let recorded = world.participants.iter().take(branches);
+    recorded.filter(|it| !it.kind.lies)
+}
+
+/// The decision, and the participants of branches that an operator closed as done.
+fn done_by_hand(world: &World) -> impl Iterator<Item = (Option<Decision>, &Participant)> {
+    let branches = world.durable().map_or(&[][..], |tx| &tx.branches);
+    let decision = world.durable().and_then(Transaction::decision);
+    let closed = branches.iter().zip(&world.participants);
+    let closed = closed.filter(|(it, _)| it.state == BranchState::Resolved(Resolution::Done));
+    closed.map(move |(_, participant)| (decision, participant))
 }
 
 fn all(world: &World, holds: impl FnMut(&Participant) -> bool) -> bool {

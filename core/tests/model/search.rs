@@ -1,83 +1,124 @@
-//! Two things about the whole graph: from every reachable state an end stays reachable, and every
-//! action had its effect somewhere.
+//! Two things about the whole graph, which stateright can't say: from every reachable state an end
+//! stays reachable, and every rule was used.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
 };
 
 use stateright::Model;
+use tercet_core::transaction::AttentionReason;
 
-use crate::{scenario::Scenario, world::World};
+use crate::{rules::Rule, scenario::Scenario, world::World};
 
-/// Explores the whole graph and searches it backwards from its ends; how many states there are.
-///
-/// # Panics
-/// With the first state from which no end can be reached any more, or with the actions that never
-/// changed anything.
-pub(crate) fn every_state_reaches_an_end(scenario: &Scenario) -> usize {
-    let mut graph = Graph::default();
-    for world in scenario.init_states() {
-        graph.visit(world);
-    }
-    let mut seen = HashSet::new();
-    let mut at = 0;
-    while at < graph.worlds.len() {
-        let world = graph.worlds[at].clone();
-        let mut actions = Vec::new();
-        scenario.actions(&world, &mut actions);
-        for action in actions {
-            if let Some(next) = scenario.next_state(&world, action) {
-                seen.insert(action);
-                let next = graph.visit(next);
-                graph.came_from[next].push(at);
-            }
-        }
-        at += 1;
-    }
-    let mut unseen = scenario.expected_actions();
-    unseen.retain(|action| !seen.contains(action));
-    assert!(unseen.is_empty(), "never had an effect: {unseen:?}");
-    let stuck = graph.without_end();
-    assert!(
-        stuck.is_empty(),
-        "{} of {} states reach no end; the first: {:#?}",
-        stuck.len(),
-        graph.worlds.len(),
-        graph.worlds[stuck[0]]
-    );
-    graph.worlds.len()
+/// What the search has found.
+pub(crate) struct Found {
+    pub(crate) states: usize,
+    /// The positions of states from which no end can be reached any more.
+    pub(crate) stuck: Vec<u32>,
+    pub(crate) rules: HashSet<Rule>,
 }
 
+/// Visits the whole graph and searches it backwards from its ends.
+pub(crate) fn search(scenario: &Scenario) -> Found {
+    let mut graph = Graph::default();
+    let mut rules = HashSet::new();
+    explore(scenario, |world, at, next, used| {
+        rules.extend(used);
+        graph.add(world, at, next);
+        true
+    });
+    Found {
+        states: graph.ended.len(),
+        stuck: graph.without_end(),
+        rules,
+    }
+}
+
+/// One state by its position.
+pub(crate) fn find(scenario: &Scenario, position: u32) -> World {
+    let mut found = None;
+    explore(scenario, |world, at, _, _| {
+        if at == position {
+            found = Some(world.clone());
+        }
+        at < position
+    });
+    found.expect("a position that the search gave")
+}
+
+/// Every step from every state, once; breadth first, so that positions are always the same. Ends
+/// early when `visit` says so.
+fn explore(scenario: &Scenario, mut visit: impl FnMut(&World, u32, &[u32], Vec<Rule>) -> bool) {
+    let mut known = HashMap::new();
+    let mut open = VecDeque::new();
+    let hash = |world: &World| BuildHasherDefault::<DefaultHasher>::default().hash_one(world);
+    for world in scenario.init_states() {
+        known.insert(hash(&world), 0);
+        open.push_back(world);
+    }
+    let (mut actions, mut next) = (Vec::new(), Vec::new());
+    for at in 0_u32.. {
+        let Some(world) = open.pop_front() else {
+            return;
+        };
+        next.clear();
+        let mut rules = Vec::new();
+        scenario.actions(&world, &mut actions);
+        for action in actions.drain(..) {
+            let (after, used) = scenario.step(&world, action);
+            rules.extend(used);
+            let Some(after) = after else { continue };
+            let new = u32::try_from(known.len()).expect("fewer states than that");
+            next.push(*known.entry(hash(&after)).or_insert_with(|| {
+                open.push_back(after);
+                new
+            }));
+        }
+        if !visit(&world, at, &next, rules) {
+            return;
+        }
+    }
+}
+
+/// The graph, as far as the way back needs it.
 #[derive(Default)]
 struct Graph {
-    known: HashMap<u64, usize>,
-    worlds: Vec<World>,
-    came_from: Vec<Vec<usize>>,
+    ended: Vec<bool>,
+    /// From, to.
+    steps: Vec<(u32, u32)>,
 }
 
 impl Graph {
-    fn visit(&mut self, world: World) -> usize {
-        let fingerprint = BuildHasherDefault::<DefaultHasher>::default().hash_one(&world);
-        *self.known.entry(fingerprint).or_insert_with(|| {
-            self.worlds.push(world);
-            self.came_from.push(Vec::new());
-            self.worlds.len() - 1
-        })
+    fn add(&mut self, world: &World, at: u32, next: &[u32]) {
+        self.ended.push(has_ended(world));
+        self.steps.extend(next.iter().map(|&to| (at, to)));
     }
 
-    fn without_end(&self) -> Vec<usize> {
-        let ended = |world: &World| world.durable().is_some_and(|tx| tx.state.is_terminal());
-        let mut reaches: Vec<bool> = self.worlds.iter().map(ended).collect();
-        let mut open: Vec<usize> = (0..reaches.len()).filter(|at| reaches[*at]).collect();
+    fn without_end(mut self) -> Vec<u32> {
+        self.steps.sort_unstable_by_key(|(_, to)| *to);
+        let mut reaches = self.ended;
+        let mut open: Vec<u32> = (0..)
+            .zip(&reaches)
+            .filter(|it| *it.1)
+            .map(|it| it.0)
+            .collect();
         while let Some(at) = open.pop() {
-            for &before in &self.came_from[at] {
-                if !reaches[before] {
-                    reaches[before] = true;
+            let first = self.steps.partition_point(|(_, to)| *to < at);
+            let into = self.steps[first..].iter().take_while(|(_, to)| *to == at);
+            for &(before, _) in into {
+                if !std::mem::replace(&mut reaches[before as usize], true) {
                     open.push(before);
                 }
             }
         }
-        (0..reaches.len()).filter(|at| !reaches[*at]).collect()
+        let stuck = (0..).zip(reaches).filter(|(_, reaches)| !reaches);
+        stuck.map(|(at, _)| at).collect()
     }
+}
+
+/// It is over, or waits for a person.
+fn has_ended(world: &World) -> bool {
+    let person = !world.setup.faithful && world.attends(AttentionReason::StateMismatch);
+    person || world.durable().is_some_and(|tx| tx.state.is_terminal())
 }
