@@ -7,8 +7,9 @@
 //! by then. So one run of the coordinator yields as many power cuts as one likes, each of which the
 //! binary has to get over.
 //!
-//! `TERCET_CUTS=200 cargo test --test disk -- --nocapture` cuts more often; with `TERCET_SEED=…` the
-//! same lots are drawn again.
+//! `TERCET_CUTS=200 TERCET_FAULTS=2000 TERCET_DAMAGES=200 cargo test --test disk -- --nocapture` goes
+//! further: 2000 are more calls than there are to fail, so each of them fails once. With
+//! `TERCET_SEED=…` the same lots are drawn again.
 #![cfg(target_os = "linux")]
 
 mod bare_sled;

@@ -18,6 +18,7 @@ use super::{
     power::Unsynced,
     recording::Recording,
     setting,
+    shim::{Fault, How, What},
     world::{Past, World},
 };
 
@@ -60,7 +61,7 @@ async fn what_was_acknowledged_outlives_every_power_cut() {
         for number in 0..RECORDINGS_OF_A_STORE {
             let name = format!("r{number}");
             let answers = answers * CUTS_OF_A_RECORDING;
-            let recorded = record(&place, &image, past, &name, answers, &mut rng).await;
+            let recorded = record(&place, &image, past, &name, answers, None, &mut rng).await;
             tally.answers += recorded.answers;
             (image, past) = cut(&place, &recorded, &mut tally, &mut rng).await;
         }
@@ -79,7 +80,7 @@ async fn a_start_may_be_cut_off_after_any_sync_and_the_next_one_again() {
     let place = Place::new(folder.path(), world, participants, Duration::ZERO);
     let mut rng = Rng::with_seed(1);
     let none = (Image::default(), Past::new());
-    let made = record(&place, &none.0, none.1.clone(), "r", 20, &mut rng).await;
+    let made = record(&place, &none.0, none.1.clone(), "r", 20, None, &mut rng).await;
     let end = (made.recording.len(), Unsynced::Gone);
     let closed = (made.recording.images(&[end]).remove(0), made.past.clone());
     for (image, past) in [none, closed] {
@@ -116,6 +117,32 @@ async fn a_start_may_be_cut_off_after_any_sync_and_the_next_one_again() {
     }
 }
 
+/// The control: what is acknowledged after the disk has begun to lie is lost, and that is seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_lies_about_its_syncs_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = Arc::new(World::default());
+    let participants = participant::start_all(&world).await;
+    let place = Place::new(folder.path(), world, participants, SYNC);
+    let lie = Fault {
+        what: What::Sync,
+        nth: 60,
+        error: 0,
+        how: How::FromThenOn,
+    };
+    let none = (Image::default(), Past::new());
+    let mut rng = Rng::with_seed(1);
+    let recorded = record(&place, &none.0, none.1, "r", 500, Some(lie), &mut rng).await;
+    let cut = (recorded.ending, Unsynced::Gone);
+    let image = recorded.recording.images(&[cut]).remove(0);
+    let place_of_cut = recorded.recording.place(recorded.ending);
+    let past = World::before(&recorded.past, place_of_cut);
+    let judged = tokio::spawn(async move { place.goes_on(&image, &past, "a lie").await });
+    let panic = judged.await.expect_err("nothing was lost").into_panic();
+    let found = panic.downcast::<String>().unwrap();
+    assert!(found.contains("S1 is broken"), "{found}");
+}
+
 /// A coordinator's life from its start to its end, and what it means.
 struct Recorded {
     recording: Recording,
@@ -133,11 +160,12 @@ async fn record(
     past: Past,
     name: &str,
     answers: usize,
+    fault: Option<Fault>,
     rng: &mut Rng,
 ) -> Recorded {
     let before = place.begin(image, past);
     let coordinator = place
-        .start(None)
+        .start(fault)
         .await
         .expect("a store that was cut off goes on");
     let listening = place.now();

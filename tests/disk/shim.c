@@ -63,6 +63,7 @@ static struct {
     int error;
     enum { ONCE, FROM_THEN_ON, SHORT } how;
     uint64_t changes, syncs;
+    int happened;
 } fault;
 
 static void give_up(const char *why) {
@@ -71,7 +72,8 @@ static void give_up(const char *why) {
 }
 
 /* "change:17:28:on": the 17th change (from 0) and all after it fail with ENOSPC. "sync:…" counts the
- * syncs. "…:once": only that one. "…:short": half of it is done, and all after it fail. */
+ * syncs; one that fails with error 0 does nothing and says that it did. "…:once": only that one.
+ * "…:short": half of it is done, and all after it fail. */
 static void read_fault(const char *text) {
     char what[8], how[8];
     unsigned long nth;
@@ -124,12 +126,13 @@ static int fails(int is_sync, int *shortened) {
     uint64_t number = is_sync ? fault.syncs++ : fault.changes++;
     *shortened = 0;
     if (fault.what != (is_sync ? SYNCS : CHANGES) || number < fault.nth) return 0;
-    if (number == fault.nth) note_change(FAULT, NULL, 0, now_ms());
     if (fault.how == SHORT && number == fault.nth) {
         *shortened = 1;
         return 0;
     }
     if (fault.how == ONCE && number != fault.nth) return 0;
+    if (!fault.happened) note_change(FAULT, NULL, 0, now_ms());
+    fault.happened = 1;
     errno = fault.error;
     return 1;
 }
@@ -336,7 +339,7 @@ static int sync_file(int fd, int durable) {
     pthread_mutex_unlock(&order);
     if (failed) {
         errno = fault.error;
-        return -1;
+        return fault.error ? -1 : 0;
     }
     if (durable && sync_us) usleep(sync_us);
     if (durable) {

@@ -26,6 +26,7 @@ pub struct Shim {
 pub struct Fault {
     pub what: What,
     pub nth: u64,
+    /// A sync that fails with error 0 does nothing and says that it did.
     pub error: i32,
     pub how: How,
 }

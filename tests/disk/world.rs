@@ -6,7 +6,7 @@
 use std::{collections::HashMap, fs::File, path::Path};
 
 use parking_lot::Mutex;
-use tercet_core::fence::Row;
+use tercet_core::{check::Violation, fence::Row};
 use tokio::sync::watch;
 
 use super::history::{
@@ -188,7 +188,7 @@ impl World {
     }
 
     /// Everything that doesn't fit together, once the coordinator has said how all ended.
-    pub fn judge(&self, ended: &[Ended]) -> Vec<String> {
+    pub fn judge(&self, ended: &[Ended]) -> Vec<Violation> {
         let inner = self.inner.lock();
         let (mut history, mut intents) = (History::default(), Vec::new());
         let mut calls = HashMap::new();
@@ -219,13 +219,12 @@ impl World {
                 state: row.state,
             });
         }
-        let found = violations(&Evidence {
+        violations(&Evidence {
             history: &history,
             intents: &intents,
             ended,
             ledgers: &ledgers,
-        });
-        found.iter().map(ToString::to_string).collect()
+        })
     }
 }
 
