@@ -18,6 +18,7 @@ use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use tercet::{
     config::{FlagValue, Sources},
+    engine::SystemClock,
     server::{Connector, Server},
     store::{SledStore, Store},
 };
@@ -135,7 +136,7 @@ async fn coordinator(store: Arc<SledStore>) -> anyhow::Result<String> {
         ..Sources::default()
     }
     .load()?;
-    let server = Server::new(&config, store, Connector::tcp())?;
+    let server = Server::new(&config, store, Connector::tcp(), Arc::new(SystemClock))?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));

@@ -20,3 +20,15 @@ pub mod server;
 pub mod config;
 pub mod proto;
 pub mod telemetry;
+
+mod fields;
+
+/// What tests share with those in `tests/`, which know this crate by its name.
+#[cfg(test)]
+extern crate self as tercet;
+#[cfg(test)]
+#[path = "../tests/support/arbitrary.rs"]
+mod arbitrary;
+#[cfg(test)]
+#[path = "../tests/support/mangle.rs"]
+mod mangle;

@@ -2,6 +2,11 @@
 //! turn it into the domain.
 #![allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]
 
+mod codec;
+
+/// What the services' messages are read and written with.
+pub(crate) use codec::Counted;
+
 /// The descriptor set of all files, for reflection and for mapping JSON to messages.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

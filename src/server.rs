@@ -1,7 +1,7 @@
 //! The coordinator as a whole: the only place that puts its parts together.
 //!
-//! Where connections come from and how participants are reached are arguments, so that the same
-//! server runs on TCP and on a simulated network.
+//! Where connections come from, how participants are reached and what time it is are arguments, so
+//! that the same server runs on TCP and the machine's clock, and in a simulated world.
 //!
 //! How it ends:
 //!
@@ -14,7 +14,7 @@
 
 use std::{error::Error as StdError, future::Future, sync::Arc, time::Duration};
 
-use futures::Stream;
+use futures::{FutureExt as _, Stream};
 use tercet_core::ids::ParticipantName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -31,8 +31,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use crate::participants::{ConfigError, Connector};
 use crate::{
     config::Config,
-    engine::{Engine, EngineConfig, SystemClock},
-    participants::{GrpcParticipants, ParticipantConfig, ParticipantsConfig, measure},
+    engine::{Clock, Engine, EngineConfig, SystemClock},
+    participants::{
+        GrpcParticipants, ParticipantConfig, Participants, ParticipantsConfig, measure,
+    },
     proto::DESCRIPTORS,
     rpc,
     store::Store,
@@ -69,7 +71,7 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Runs a coordinator until `shutdown` resolves or the store breaks.
+/// Runs a coordinator by the machine's clock until `shutdown` resolves or the store breaks.
 ///
 /// # Errors
 /// [`ServeError`]; after a shutdown that was asked for there is none.
@@ -85,7 +87,7 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     IE: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
 {
-    let server = Server::new(config, store, connector)?;
+    let server = Server::new(config, store, connector, Arc::new(SystemClock))?;
     server.run(incoming, shutdown).await
 }
 
@@ -115,14 +117,26 @@ impl Server {
         config: &Config,
         store: Arc<dyn Store>,
         connector: Connector,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
+        Self::through(config, store, connector, clock, |participants| participants)
+    }
+
+    /// The same, with something between the engine and its participants that sees every call: what
+    /// tests watch, or spoil.
+    ///
+    /// # Errors
+    /// As [`Server::new`].
+    pub fn through(
+        config: &Config,
+        store: Arc<dyn Store>,
+        connector: Connector,
+        clock: Arc<dyn Clock>,
+        between: impl FnOnce(Arc<dyn Participants>) -> Arc<dyn Participants>,
     ) -> Result<Self, ConfigError> {
         let participants = Arc::new(GrpcParticipants::new(&participants(config), connector)?);
-        let engine = Engine::new(
-            Arc::clone(&store),
-            Arc::clone(&participants) as _,
-            Arc::new(SystemClock),
-            engine(config),
-        );
+        let called = between(Arc::clone(&participants) as _);
+        let engine = Engine::new(Arc::clone(&store), called, clock, engine(config));
         Ok(Self {
             engine,
             store,
@@ -171,6 +185,7 @@ impl Server {
         self.engine.recover();
 
         let ended = tokio::select! {
+            biased;
             () = shutdown => Ended::Asked,
             reason = self.store.broken() => Ended::StoreBroken(reason),
             served = &mut serve => Ended::Closed(served),
@@ -195,24 +210,37 @@ impl Server {
         match ended {
             Ended::Asked => {
                 tracing::info!("shutting down: calls in flight may end, no new work is taken");
-                self.engine.shutdown().await;
-                Ok(())
+                self.shut_down().await
             }
-            Ended::StoreBroken(reason) => {
-                tracing::error!(%reason, "the store has failed; no more work is taken");
-                self.engine.drain();
-                // Callers learn of it from their own commits; nothing else is worth waiting for.
-                drop(tokio::time::timeout(BROKEN_TIMEOUT, self.engine.shutdown()).await);
-                Err(ServeError::StoreBroken(reason))
-            }
+            Ended::StoreBroken(reason) => self.broken(reason).await,
             Ended::Closed(served) => {
-                self.engine.shutdown().await;
+                self.shut_down().await?;
                 match served {
                     Ok(served) => Ok(served?),
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 }
             }
         }
+    }
+
+    /// The store may fail while the last work ends.
+    async fn shut_down(&self) -> Result<(), ServeError> {
+        tokio::select! {
+            biased;
+            reason = self.store.broken() => self.broken(reason).await,
+            () = self.engine.shutdown() => match self.store.broken().now_or_never() {
+                Some(reason) => self.broken(reason).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn broken(&self, reason: Arc<str>) -> Result<(), ServeError> {
+        tracing::error!(%reason, "the store has failed; no more work is taken");
+        self.engine.drain();
+        // Callers learn of it from their own commits; nothing else is worth waiting for.
+        drop(tokio::time::timeout(BROKEN_TIMEOUT, self.engine.shutdown()).await);
+        Err(ServeError::StoreBroken(reason))
     }
 }
 

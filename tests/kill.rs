@@ -1,29 +1,34 @@
-//! kill -9, at any moment, of anything: the real binary on a real disk, participants with real
-//! databases, clients that never stop.
+//! SIGKILL and SIGSTOP, at any moment, to anyone: the real binary on a real disk, participants with
+//! real databases, clients that never stop.
 //!
-//! A kill counts only if it found at least [`UNFINISHED_MIN`] transactions unfinished, on record. When
-//! all has healed, every answer that any client ever heard, the coordinator's own list and the
-//! participants' databases have to agree; `history` holds them against the protocol's invariants.
+//! A kill counts only if it found at least ten transactions unfinished, on record. When all has
+//! healed, every answer that any client ever heard, the coordinator's own list and the participants'
+//! databases have to agree; `history` holds them against the protocol's invariants.
 //!
-//! `TERCET_KILLS=1000 cargo test --test kill -- --nocapture` runs longer. With `TERCET_SEED=…` the same
-//! lots are drawn again, for the kills and by each client; how far everybody is at that moment differs.
+//! The long run: `TERCET_KILLS=1000 TERCET_TRANSACTIONS=1000000 cargo test --release --test kill --
+//! --nocapture`. With `TERCET_SEED=…` the same lots are drawn again, for the kills, by each client and
+//! by each participant; how far everybody is at that moment differs.
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fs,
     path::Path,
     time::{Duration, Instant},
 };
 
 use fastrand::Rng;
+use tempfile::TempDir;
+use tercet_core::check::Violation;
 use tercet_sdk::client::Client;
 use tokio::time::timeout;
 
-use books::Unfinished;
-use heard::Heard;
+use heard::{All, Heard};
 use history::{Ended, Evidence, violations};
 use load::Load;
-use processes::{Manner, Processes, Role};
+use processes::{Processes, Role, this_test_as};
+use round::Round;
+use tally::{Tally, UNFINISHED_MIN};
+use watchdog::Watchdog;
 
 #[path = "kill/books.rs"]
 mod books;
@@ -32,233 +37,214 @@ mod heard;
 mod history;
 #[path = "kill/load.rs"]
 mod load;
+#[path = "kill/names.rs"]
+mod names;
 #[path = "kill/participant.rs"]
 mod participant;
 #[path = "kill/plan.rs"]
 mod plan;
 #[path = "kill/processes.rs"]
 mod processes;
+#[path = "kill/round.rs"]
+mod round;
+#[path = "kill/tally.rs"]
+mod tally;
+#[path = "kill/watchdog.rs"]
+mod watchdog;
 
-const KILLS_DEFAULT: u32 = 30;
-/// Transactions that no kill may find less of.
-const UNFINISHED_MIN: usize = 10;
-/// Answers that clients hear between one restart and the next kill, at most.
-const ANSWERS_BETWEEN_MAX: usize = 80;
-/// Answers that clients hear while a participant is away, at most, and how long that may take.
-const ANSWERS_AWAY_MAX: usize = 20;
-const AWAY_MAX: Duration = Duration::from_secs(1);
+const KILLS_DEFAULT: u64 = 30;
+const TRANSACTIONS_FOR_EACH_KILL: u64 = 50;
+/// At work at the same time.
+const CLIENTS: usize = 160;
 /// The whole test, before it counts as hanging.
-const TIME_FIXED: Duration = Duration::from_secs(180);
-const TIME_FOR_EACH_KILL: Duration = Duration::from_secs(10);
+const TIME_FIXED: Duration = Duration::from_secs(300);
+const TIME_FOR_EACH_KILL: Duration = Duration::from_secs(3);
+const TIME_FOR_EACH_TRANSACTION: Duration = Duration::from_millis(4);
+/// How often a run says where it is.
+const PROGRESS_LINES: u32 = 40;
+
+/// How much there is to do.
+#[derive(Clone, Copy)]
+struct Size {
+    kills: u32,
+    transactions: usize,
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_accepted_is_lost_or_done_twice_whoever_is_killed() {
-    let kills = setting("TERCET_KILLS").map_or(KILLS_DEFAULT, |it| it.try_into().unwrap());
+    let kills = setting("TERCET_KILLS").unwrap_or(KILLS_DEFAULT);
+    let transactions = setting("TERCET_TRANSACTIONS");
+    let transactions = transactions.unwrap_or(kills * TRANSACTIONS_FOR_EACH_KILL);
     let seed = setting("TERCET_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let mut folder = tempfile::Builder::new()
-        .prefix("tercet-kill-")
-        .tempdir()
-        .unwrap();
+    let evidence = EvidenceFolder::new();
     println!(
-        "TERCET_SEED={seed} TERCET_KILLS={kills} in {}",
-        folder.path().display()
+        "TERCET_SEED={seed} TERCET_KILLS={kills} TERCET_TRANSACTIONS={transactions} in {}",
+        evidence.0.path().display()
     );
-    folder.disable_cleanup(true); // a failure leaves its evidence
-    let time = TIME_FIXED + TIME_FOR_EACH_KILL * kills;
-    let test = run(folder.path(), kills, Rng::with_seed(seed));
+    let size = Size {
+        kills: kills.try_into().unwrap(),
+        transactions: transactions.try_into().unwrap(),
+    };
+    let time = TIME_FIXED
+        + TIME_FOR_EACH_KILL * size.kills
+        + TIME_FOR_EACH_TRANSACTION * size.transactions.try_into().unwrap();
+    let test = run(evidence.0.path(), size, Rng::with_seed(seed));
     assert!(timeout(time, test).await.is_ok(), "not over after {time:?}");
-    folder.disable_cleanup(false);
-    folder.close().unwrap();
+    evidence.remove();
 }
 
-/// No test by itself: the test above starts it, in processes of their own.
+#[test]
+fn what_the_test_started_ends_with_it_even_asleep() {
+    let mut watchdog = this_test_as("watchdog");
+    watchdog.stdin(std::process::Stdio::piped());
+    let mut watchdog = Watchdog::start(watchdog);
+    let mut sleeper = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .unwrap();
+    let pid = rustix::process::Pid::from_child(&sleeper);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    watchdog.begun(sleeper.id());
+    drop(watchdog); // closes the pipe, as the end of the test does
+    let ended = sleeper.wait().unwrap();
+    assert!(
+        !ended.success(),
+        "it slept until it woke by itself: {ended}"
+    );
+}
+
+/// No test by itself: the tests above start it, in processes of their own.
 #[tokio::test]
-async fn a_participant_when_asked_to_be_one() {
-    if let Ok(role) = std::env::var(participant::ROLE) {
-        participant::serve(&role).await;
+async fn a_process_of_this_test_when_asked_to_be_one() {
+    let Ok(role) = std::env::var(processes::ROLE) else {
+        return;
+    };
+    match role.split(' ').collect::<Vec<_>>()[..] {
+        ["participant", name, address, database, seed] => {
+            participant::serve(name, address, Path::new(database), seed.parse().unwrap()).await;
+        }
+        ["reader", store] => books::find_left(Path::new(store)).await,
+        ["watchdog"] => watchdog::watch(),
+        _ => panic!("{role:?} is no role"),
     }
 }
 
-async fn run(folder: &Path, kills: u32, mut rng: Rng) {
+async fn run(folder: &Path, size: Size, mut rng: Rng) {
     let mut processes = Processes::start(folder, &mut rng).await;
     let client = Client::new(processes.url()).unwrap();
     let heard = Heard::new();
-    let load = Load::start(heard.clone(), client.clone(), &mut rng);
+    let load = Load::start(heard.clone(), client.clone(), CLIENTS, &mut rng);
 
-    let mut tally = Tally::new();
-    while tally.kills < kills {
-        let round = Round::draw(&mut rng);
-        let found = kill(&round, &mut processes, &heard, &client, &mut rng).await;
-        tally.found(&round, found);
-        if tally.rounds.is_multiple_of(5) {
-            let sent = heard.sent();
-            println!(
-                "{:4} of {kills} kills, {sent} sent; {round} found {found}",
-                tally.kills
-            );
-        }
-    }
+    let tally = kill(size, &mut processes, &heard, &client, &mut rng).await;
     load.stop().await;
-    println!("all over after {:?}", tally.started.elapsed());
+    println!("all over; reading what is on record");
 
-    let ended = books::listed(&client).await;
-    let count = client.count("").await.unwrap();
-    if count.is_exact {
-        assert_eq!(count.count, ended.len() as u64, "counted and listed");
-    }
+    let mut all = heard.take();
+    let ended = books::listed(&client, &mut all.names).await;
     processes.close(&mut rng).await;
-    judge(&processes, &heard, &ended).await;
-    tally.report(&ended, kills);
+    judge(&processes, &mut all, &ended).await;
+    assert!(ended.len() >= size.transactions, "{} only", ended.len());
+    tally.report(&ended, all.operations);
 }
 
-/// Waits for its moment, ends somebody, and starts them again. Says what was unfinished meanwhile.
+/// Kills until it was often enough, and lets the load go on in between, so that both come to their end
+/// together.
 async fn kill(
-    round: &Round,
+    size: Size,
     processes: &mut Processes,
     heard: &Heard,
     client: &Client,
     rng: &mut Rng,
-) -> Unfinished {
-    let answers = heard.progress().answers + rng.usize(..ANSWERS_BETWEEN_MAX);
-    let moment = heard.until(|it| it.answers >= answers && it.unfinished >= UNFINISHED_MIN);
-    if moment.await.is_none() {
-        panic!("the load stands still: {}", heard.describe());
-    }
-    for role in &round.victims {
-        processes.end(*role, round.manner, rng).await;
-    }
-    let found = if round.victims.contains(&Role::Coordinator) {
-        let store = processes.store();
-        let left = tokio::task::spawn_blocking(|| books::left_unfinished(store));
-        left.await.unwrap()
-    } else {
-        books::unfinished(client).await
-    };
-    for role in &round.victims {
-        if *role != Role::Coordinator {
-            let answers = heard.progress().answers + rng.usize(..ANSWERS_AWAY_MAX);
-            let _in_time = timeout(AWAY_MAX, heard.until(|it| it.answers >= answers)).await;
+) -> Tally {
+    let mut tally = Tally::new();
+    let mut said = 0;
+    let average = size.transactions / size.kills as usize;
+    while tally.kills < size.kills {
+        let accepted = heard.progress().accepted;
+        let left = size.transactions.saturating_sub(accepted);
+        let each = (left / (size.kills - tally.kills) as usize).max(average / 4);
+        let moment = accepted + rng.usize(..=2 * each);
+        let reached = heard.until(|it| it.accepted >= moment && it.unfinished >= UNFINISHED_MIN);
+        if reached.await.is_none() {
+            panic!("the load stands still: {}", heard.describe());
         }
-        processes.start_again(*role).await;
+        heard.check_refusals();
+        let round = Round::draw(rng);
+        let met = round.play(processes, heard, client, rng).await;
+        let accepted = heard.progress().accepted;
+        tally.met(&round, &met, accepted);
+        if tally.kills * PROGRESS_LINES / size.kills > said {
+            said = tally.kills * PROGRESS_LINES / size.kills;
+            tally.progress(size.kills, accepted, processes.folder());
+        }
     }
-    found
+    let all = heard.until(|it| it.accepted >= size.transactions).await;
+    assert!(all.is_some(), "the load stands still: {}", heard.describe());
+    tally
 }
 
-/// Who is to end next, in this order, and how.
-struct Round {
-    victims: Vec<Role>,
-    manner: Manner,
-}
-
-impl Round {
-    fn draw(rng: &mut Rng) -> Self {
-        let participant = Role::PARTICIPANTS[rng.usize(..2)];
-        let victims = match rng.u8(..20) {
-            0..12 => vec![Role::Coordinator],
-            12..16 => vec![participant],
-            16..18 => vec![Role::Coordinator, participant],
-            _ => vec![participant, Role::Coordinator],
-        };
-        let manner = match rng.u8(..20) {
-            0..14 => Manner::Kill,
-            14..17 => Manner::HangAndKill,
-            _ => Manner::Ask,
-        };
-        Self { victims, manner }
-    }
-}
-
-impl fmt::Display for Round {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let victims: Vec<_> = self.victims.iter().map(|role| role.name()).collect();
-        write!(f, "{} of {}", self.manner, victims.join(" and "))
-    }
-}
-
-async fn judge(processes: &Processes, heard: &Heard, ended: &[Ended]) {
+async fn judge(processes: &Processes, all: &mut All, ended: &[Ended]) {
     let mut ledgers = Vec::new();
     for role in Role::PARTICIPANTS {
-        ledgers.push(books::ledger(role.name(), &processes.database(role)).await);
+        let database = processes.database(role);
+        ledgers.push(books::ledger(role.name(), &database, &mut all.names).await);
     }
-    let (history, intents) = heard.take();
+    let begun = Instant::now();
     let found = violations(&Evidence {
-        history: &history,
-        intents: &intents,
+        history: &all.history,
+        intents: &all.intents,
         ended,
         ledgers: &ledgers,
     });
     let effects: usize = ledgers.iter().map(|it| it.effects.len()).sum();
-    println!("{} calls and answers, {effects} effects", history.len());
-    for violation in &found {
-        println!("{violation}");
-    }
+    println!(
+        "{} calls and answers, {effects} effects, judged in {:.1?}: {} violations",
+        all.history.len(),
+        begun.elapsed(),
+        found.len()
+    );
     if !found.is_empty() {
-        let log = fs::read_to_string(processes.log(Role::Coordinator)).unwrap();
-        println!("the coordinator's last words:");
-        for line in log.lines().rev().take(20) {
-            println!("{line}");
-        }
+        describe(&found, &processes.log(Role::Coordinator));
     }
     assert!(found.is_empty(), "{} violations", found.len());
 }
 
-/// What the kills have met.
-struct Tally {
-    started: Instant,
-    rounds: usize,
-    kills: u32,
-    /// By how the round went: how often, and what it found.
-    found: BTreeMap<String, (usize, Unfinished)>,
+/// Enough of what is wrong to begin with.
+fn describe(found: &[Violation], log: &Path) {
+    let mut invariants = BTreeMap::new();
+    for violation in found {
+        *invariants.entry(violation.invariant).or_insert(0) += 1;
+    }
+    println!("broken, how often: {invariants:?}");
+    for violation in found.iter().take(20) {
+        println!("{violation}");
+    }
+    let log = fs::read_to_string(log).unwrap();
+    println!("the coordinator's last words:");
+    for line in log.lines().rev().take(20) {
+        println!("{line}");
+    }
 }
 
-impl Tally {
+/// Where stores, databases and logs are. A failure leaves them behind, and says so.
+struct EvidenceFolder(TempDir);
+
+impl EvidenceFolder {
     fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            rounds: 0,
-            kills: 0,
-            found: BTreeMap::new(),
-        }
+        let mut builder = tempfile::Builder::new();
+        let builder = builder.prefix("tercet-kill-").disable_cleanup(true);
+        Self(builder.tempdir().unwrap())
     }
 
-    fn found(&mut self, round: &Round, found: Unfinished) {
-        self.rounds += 1;
-        if round.manner != Manner::Ask && found.sum() >= UNFINISHED_MIN {
-            self.kills += 1;
-        }
-        let (times, sum) = self.found.entry(round.to_string()).or_default();
-        *times += 1;
-        *sum += found;
+    fn remove(mut self) {
+        self.0.disable_cleanup(false);
     }
+}
 
-    fn report(&self, ended: &[Ended], kills: u32) {
-        let mut sum = Unfinished::default();
-        for (round, (times, found)) in &self.found {
-            println!("{times:4} × {round} found {found}");
-            sum += *found;
-        }
-        let mut outcomes = BTreeMap::new();
-        for it in ended {
-            *outcomes
-                .entry(format!("{:?}", it.seen.outcome))
-                .or_insert(0) += 1;
-        }
-        println!(
-            "{} kills in {:?}, {} rounds found {sum}; {} transactions: {outcomes:?}",
-            self.kills,
-            self.started.elapsed(),
-            self.rounds,
-            ended.len(),
-        );
-        let stopped = ended.iter().filter(|it| !it.seen.state.is_terminal());
-        assert_eq!(
-            stopped.count(),
-            0,
-            "nobody here refuses a Confirm or a Cancel"
-        );
-        if kills >= KILLS_DEFAULT {
-            let all_met = sum.trying > 0 && sum.confirming > 0 && sum.canceling > 0;
-            assert!(all_met, "the kills met only {sum}");
+impl Drop for EvidenceFolder {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the evidence is left in {}", self.0.path().display());
         }
     }
 }

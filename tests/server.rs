@@ -1,7 +1,10 @@
 //! The server as a whole, in this process: how it shows its health, and how it ends.
 
+mod support;
+
 use std::{future::pending, sync::Arc, time::Duration};
 
+use support::records::fresh;
 use tercet::{
     config::Config,
     server::{self, Connector, ServeError},
@@ -112,6 +115,24 @@ async fn a_broken_store_ends_it_with_the_reason() {
     match running.end().await {
         Err(ServeError::StoreBroken(reason)) => assert!(!reason.is_empty()),
         other => panic!("{other:?}"),
+    }
+}
+
+/// Both may be ready at the same moment, and which is seen first is up to chance.
+#[tokio::test]
+async fn a_store_that_breaks_while_it_is_asked_to_end_is_told_all_the_same() {
+    for _ in 0..20 {
+        let store = store();
+        store.fail_commit(1);
+        let commit = store.commit(Arc::new(fresh(&store, "order-1"))).await;
+        commit.expect_err("it is broken now");
+        let running = Running::start(store).await;
+        running.shutdown.cancel();
+        let ended = running.end().await;
+        assert!(
+            matches!(ended, Err(ServeError::StoreBroken(_))),
+            "{ended:?}"
+        );
     }
 }
 

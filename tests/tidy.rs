@@ -17,12 +17,13 @@ mod source;
 ///
 /// `rpc → engine → {store, participants}`, all of them on `tercet-core`: a layer may look down, never
 /// up and never sideways. `config` and `telemetry` are leaves, and `server` assembles.
-const LAYERS: [(&str, &[&str]); 9] = [
-    ("proto", &[]),
+const LAYERS: [(&str, &[&str]); 10] = [
+    ("fields", &[]),
+    ("proto", &["fields"]),
     // Endpoints are parsed once, by those who know what one is.
     ("config", &["participants::EndpointUri"]),
     ("telemetry", &["config"]),
-    ("store", &["telemetry"]),
+    ("store", &["fields", "telemetry"]),
     // The origin and the times of a transaction travel with each of its calls.
     (
         "participants",

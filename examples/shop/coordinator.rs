@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::bail;
 use tercet::{
     config::{FlagValue, Sources},
+    engine::SystemClock,
     server::{Connector, Server},
     store::SledStore,
 };
@@ -26,7 +27,7 @@ pub async fn serve(flags: &[&str]) -> anyhow::Result<()> {
     }
     .load()?;
     let store = Arc::new(SledStore::open(Path::new(folder))?);
-    let server = Server::new(&config, store, Connector::tcp())?;
+    let server = Server::new(&config, store, Connector::tcp(), Arc::new(SystemClock))?;
     let listener = TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
     let shutdown = async { tokio::signal::ctrl_c().await.unwrap_or_default() };

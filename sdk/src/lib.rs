@@ -16,6 +16,8 @@ pub mod participant;
 mod payload;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(any(feature = "client", feature = "testing"))]
+mod times;
 
 /// The API's generated messages, clients and servers. Everything an author needs is re-exported
 /// or wrapped elsewhere; these may change with the protobuf compiler.

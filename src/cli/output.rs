@@ -53,13 +53,17 @@ pub(crate) fn text(text: &str) -> Result<(), Problem> {
     }
 }
 
-/// A message of the API as its protobuf JSON.
-pub(crate) fn message(name: &str, message: &impl Message) -> Value {
+/// A message of the API as its protobuf JSON, which has no form for a time outside of protobuf's range.
+pub(crate) fn message(name: &str, message: &impl Message) -> Result<Value, Problem> {
     let bytes = message.encode_to_vec();
-    DynamicMessage::decode(descriptor(name), bytes.as_slice())
-        .ok()
-        .and_then(|message| serde_json::to_value(message).ok())
-        .expect("the SDK and the coordinator are built from the same API")
+    let message = DynamicMessage::decode(descriptor(name), bytes.as_slice())
+        .expect("the SDK and the coordinator are built from the same API");
+    serde_json::to_value(message).map_err(|error| {
+        Problem::new(
+            format!("the coordinator's answer can't be shown: {error}"),
+            "see that --server names a tercet coordinator of this release",
+        )
+    })
 }
 
 /// How a message of the API is made.
@@ -157,6 +161,19 @@ mod tests {
             "{row}"
         );
         assert!(row.contains("b…"), "{row}");
+    }
+
+    #[test]
+    fn a_time_that_protobuf_does_not_know_is_a_problem_not_a_panic() {
+        use tercet::proto::tercet::v1::Transaction;
+        let time = |seconds| Transaction {
+            create_time: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+            ..Transaction::default()
+        };
+        for seconds in [i64::MIN, i64::MAX, 253_402_300_800] {
+            message("tercet.v1.Transaction", &time(seconds)).expect_err("there is no such time");
+        }
+        message("tercet.v1.Transaction", &time(253_402_300_799)).expect("the year 9999 ends");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 use clap::Args;
 use tercet::{
     config::{Config, Sources, StoreLocation},
+    engine::SystemClock,
     server::{Connector, Server},
     store::Store,
     telemetry,
@@ -58,7 +59,12 @@ async fn serve(config: Config, sources: Sources) -> Result<(), Problem> {
             Problem::new(what, "choose another address with --metrics-listen")
         })?;
     }
-    let server = Arc::new(Server::new(&config, store, Connector::tcp())?);
+    let server = Arc::new(Server::new(
+        &config,
+        store,
+        Connector::tcp(),
+        Arc::new(SystemClock),
+    )?);
     tokio::spawn(reload(Arc::clone(&server), sources, signals.reload));
     output::text(&ready(address, &config))?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));

@@ -1,15 +1,22 @@
 //! The TOML file as flat keys, each with its line.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    io::{self, Read as _},
+    path::Path,
+    sync::Arc,
+};
 
 use toml::de::{DeTable, DeValue};
 
 use super::{ConfigError, Fault, Origin, layers::Raw};
 
+/// Room for some thousand participants.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+
 /// Every value of the file by its full key. A list becomes its items with spaces between: no value
 /// of ours has a space in it that matters.
 pub(super) fn read(path: &Path) -> Result<Vec<Raw>, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| Fault {
+    let text = text(path).map_err(|error| Fault {
         origin: None,
         problem: format!(
             "the configuration file {} can't be read: {error}",
@@ -34,6 +41,18 @@ pub(super) fn read(path: &Path) -> Result<Vec<Raw>, ConfigError> {
     } else {
         Err(ConfigError { faults })
     }
+}
+
+/// Reads one byte more than there may be, so that a device that never ends is no danger.
+fn text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let mut file = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1);
+    file.read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let why = format!("it has more than {FILE_BYTES_MAX} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(text)
 }
 
 struct File<'a> {

@@ -339,4 +339,6 @@ impl Limits {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

@@ -81,6 +81,7 @@ impl Engine {
         wanted: impl Fn(&Record) -> bool,
     ) {
         tokio::select! {
+            biased;
             () = follow.until(wanted) => {}
             () = tokio::time::sleep_until(deadline) => {}
             () = self.inner.draining.cancelled() => {}

@@ -16,7 +16,7 @@ use crate::store::{Record, UnixMs};
 const GRACE: Duration = Duration::from_secs(10);
 /// The longest wait for an attempt, whatever the record's clock said: the ladder's longest interval
 /// with its largest jitter.
-const ATTEMPT_WAIT_MAX_MS: u64 = 480_000;
+pub(super) const ATTEMPT_WAIT_MAX: Duration = Duration::from_secs(480);
 
 /// What the record says is due, as delays from now. Stored times are trusted no further than the
 /// longest they can mean, so that a wall clock set back holds nothing up.
@@ -33,8 +33,12 @@ pub(super) fn timers(record: &Record, now_ms: UnixMs) -> Timers {
     for call in transaction.owed() {
         let times = record.branch_times.get(call.branch);
         let next_ms = times.and_then(|it| it.next_attempt_ms).unwrap_or(now_ms);
-        let wait = Duration::from_millis(delay_ms(next_ms, now_ms, ATTEMPT_WAIT_MAX_MS));
-        timers.arm(Timer::Attempt(call.branch), now + wait);
+        let interval_ms = times.and_then(|it| it.interval_ms).unwrap_or(u64::MAX);
+        let wait = Duration::from_millis(delay_ms(next_ms, now_ms, interval_ms));
+        timers.arm(
+            Timer::Attempt(call.branch),
+            now + wait.min(ATTEMPT_WAIT_MAX),
+        );
     }
     timers
 }

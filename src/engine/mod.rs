@@ -333,10 +333,8 @@ impl Engine {
         before: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<(Cursor, Arc<Record>)>, EngineError> {
-        let store = Arc::clone(&self.inner.store);
-        let page = tokio::task::spawn_blocking(move || store.list(&listing, before, limit)).await;
-        let page = page.map_err(|error| StoreError::Broken(error.to_string().into()))?;
-        Ok(page?)
+        let page = move |store: &dyn Store| store.list(&listing, before, limit);
+        Ok(self.inner.read_many(page).await?)
     }
 
     /// The store, for what only it can say.
@@ -390,12 +388,26 @@ impl Engine {
 /// store has failed.
 async fn stop_with_store(engine: Arc<Inner>) {
     tokio::select! {
+        biased;
         reason = engine.store.broken() => engine.fail(&StoreError::Broken(reason)),
         () = engine.stopped.cancelled() => {}
     }
 }
 
 impl Inner {
+    /// Reads many records, on a thread of its own if that may take a while.
+    async fn read_many<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if self.store.is_in_memory() {
+            return read(&*self.store);
+        }
+        let store = Arc::clone(&self.store);
+        let done = tokio::task::spawn_blocking(move || read(&*store)).await;
+        done.unwrap_or_else(|error| Err(StoreError::Broken(error.to_string().into())))
+    }
+
     fn check_target(&self, branch: &BranchSpec) -> Result<(), EngineError> {
         let checked = self.participants.check(&branch.target);
         checked.map_err(|error| EngineError::Target {

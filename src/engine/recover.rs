@@ -13,13 +13,11 @@ use parking_lot::Mutex;
 use tercet_core::ids::TransactionId;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Inner, live::Command, timers::Timers};
+use super::{Inner, live::Command, loading::ATTEMPT_WAIT_MAX, timers::Timers};
+use crate::store::Store;
 
 /// Entries read from the store at once while unfinished work is found.
 const PAGE_ENTRIES: usize = 1024;
-/// How far from now a stored due time may lie; past the longest retry interval the wall clock, not
-/// the work, must be wrong.
-const DUE_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Transactions that nobody drives right now, by the time at which somebody has to.
 #[derive(Default)]
@@ -107,6 +105,7 @@ impl Schedule {
                 }
             };
             tokio::select! {
+                biased;
                 () = until => {}
                 () = self.earlier.notified() => {}
             }
@@ -115,16 +114,17 @@ impl Schedule {
 }
 
 /// Finds what an earlier process left unfinished, page by page, while the engine already serves.
+///
+/// What seems to be due later than any attempt can be is looked at all the same: the wall clock may
+/// have been set back. If it was a deadline, the record is parked again until then.
 pub(super) async fn load_unfinished(engine: Arc<Inner>) {
     let mut after = None;
     let mut found = 0_usize;
     loop {
-        let store = Arc::clone(&engine.store);
-        let read = tokio::task::spawn_blocking(move || store.unfinished(after, PAGE_ENTRIES));
-        let page = match read.await {
-            Ok(Ok(page)) => page,
-            Ok(Err(error)) => return engine.fail(&error),
-            Err(_) => return, // the runtime is going away
+        let read = move |store: &dyn Store| store.unfinished(after, PAGE_ENTRIES);
+        let page = match engine.read_many(read).await {
+            Ok(page) => page,
+            Err(error) => return engine.fail(&error),
         };
         let Some(last) = page.last() else { break };
         after = Some(last.cursor);
@@ -132,7 +132,7 @@ pub(super) async fn load_unfinished(engine: Arc<Inner>) {
         let (now, now_ms) = (Instant::now(), engine.clock.unix_ms());
         for entry in &page {
             let ahead_ms = u64::try_from(entry.due_ms.saturating_sub(now_ms)).unwrap_or(0);
-            let ahead = Duration::from_millis(ahead_ms).min(DUE_AHEAD_MAX);
+            let ahead = Duration::from_millis(ahead_ms).min(ATTEMPT_WAIT_MAX);
             engine.schedule.insert_unless_known(&entry.id, now + ahead);
         }
         if engine.draining.is_cancelled() {
@@ -164,8 +164,9 @@ pub(super) async fn drive_due(engine: Arc<Inner>) {
             (engine.schedule.next_due().await, permit)
         };
         let (id, permit) = tokio::select! {
-            due = due => due,
+            biased;
             () = engine.draining.cancelled() => return,
+            due = due => due,
         };
         if engine.send(&id, Command::Wake(permit)).is_err() {
             engine.schedule.again(&id);

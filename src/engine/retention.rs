@@ -16,8 +16,9 @@ const BATCH_RECORDS: usize = 256;
 pub(super) async fn sweep_for_ever(engine: Arc<Inner>) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(SWEEP_EVERY) => {}
+            biased;
             () = engine.draining.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
         }
         if let Err(error) = sweep(&engine).await {
             return engine.fail(&error);

@@ -22,6 +22,11 @@ pub(super) const FAILURE_METADATA_MAX: usize = 16;
 /// Bytes kept of a failure's metadata, keys and values together.
 pub(super) const FAILURE_METADATA_BYTES_MAX: usize = 1024;
 
+/// The beginning of the year 1.
+const TIMESTAMP_MS_MIN: UnixMs = -62_135_596_800_000;
+/// The end of the year 9999.
+const TIMESTAMP_MS_MAX: UnixMs = 253_402_300_799_999;
+
 pub(super) fn try_request(outgoing: &Outgoing, resource: &str) -> proto::TryRequest {
     proto::TryRequest {
         context: Some(context(outgoing, resource)),
@@ -184,7 +189,9 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..end]
 }
 
+/// Within what protobuf knows: a participant in another language refuses anything else.
 pub(super) fn timestamp(ms: UnixMs) -> Timestamp {
+    let ms = ms.clamp(TIMESTAMP_MS_MIN, TIMESTAMP_MS_MAX);
     Timestamp {
         seconds: ms.div_euclid(1000),
         nanos: i32::try_from(ms.rem_euclid(1000) * 1_000_000).unwrap_or_default(),
@@ -218,7 +225,7 @@ fn texts_out(texts: &BTreeMap<Arc<str>, Arc<str>>) -> BTreeMap<String, String> {
     texts.iter().map(own).collect()
 }
 
-fn payload_out(payload: &Payload) -> proto::Payload {
+pub(super) fn payload_out(payload: &Payload) -> proto::Payload {
     proto::Payload {
         type_url: payload.type_url.to_string(),
         value: bytes_out(payload),
@@ -239,7 +246,7 @@ fn payload_in(payload: Option<proto::Payload>, bytes_max: usize) -> Result<Optio
     Ok(Some(payload))
 }
 
-fn failure_out(failure: &Failure) -> proto::Failure {
+pub(super) fn failure_out(failure: &Failure) -> proto::Failure {
     proto::Failure {
         reason: failure.reason.to_string(),
         message: failure.message.to_string(),
@@ -254,6 +261,8 @@ fn failure_in(given: proto::Failure) -> Failure {
 
 /// What is negative or out of range is as good as not said.
 fn retry_after_ms(given: Option<Duration>) -> Option<u64> {
-    let given = std::time::Duration::try_from(given?).ok()?;
-    u64::try_from(given.as_millis()).ok()
+    let Duration { seconds, nanos } = given?;
+    let seconds_ms = u64::try_from(seconds).ok()?.checked_mul(1000)?;
+    let nanos = u64::try_from(nanos).ok().filter(|it| *it < 1_000_000_000)?;
+    seconds_ms.checked_add(nanos / 1_000_000)
 }

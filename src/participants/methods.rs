@@ -184,7 +184,7 @@ fn is_refusal(status: &Status, outgoing: &Outgoing) -> bool {
 }
 
 /// The service's own reason, if it sends `google.rpc.ErrorInfo` as most do that send any.
-fn refusal(status: &Status) -> Failure {
+pub(super) fn refusal(status: &Status) -> Failure {
     let code = status.code();
     let (reason, metadata) = match status.get_details_error_info() {
         Some(info) => (info.reason, info.metadata.into_iter().collect()),
@@ -193,7 +193,7 @@ fn refusal(status: &Status) -> Failure {
     convert::failure(&reason, status.message(), metadata, code.into())
 }
 
-fn recorded(reply: &Response<Bytes>) -> QueryAnswer {
+pub(super) fn recorded(reply: &Response<Bytes>) -> QueryAnswer {
     let name = reply.metadata().get(RECORD_STATE_HEADER);
     let name = name.and_then(|name| name.to_str().ok());
     let state = name

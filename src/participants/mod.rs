@@ -91,3 +91,6 @@ pub enum TargetError {
         endpoint: Arc<str>,
     },
 }
+
+#[cfg(test)]
+mod hostile;

@@ -20,6 +20,8 @@ pub fn parse(text: &str) -> Option<u128> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{format, parse};
 
     #[test]
@@ -27,6 +29,16 @@ mod tests {
         for token in [0, 1, 0xdead_beef, u128::MAX] {
             assert_eq!(format(token).len(), 32);
             assert_eq!(parse(&format(token)), Some(token));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_has_one_form_only(token in any::<u128>(), text in "[0-9a-fA-Fx+_]{30,34}|.*") {
+            prop_assert_eq!(parse(&format(token)), Some(token));
+            if let Some(token) = parse(&text) {
+                prop_assert_eq!(format(token), text);
+            }
         }
     }
 

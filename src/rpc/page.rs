@@ -158,5 +158,20 @@ mod tests {
             let _ = place(ALL, &text);
             let _ = place(ALL, &hex);
         }
+
+        #[test]
+        fn a_changed_token_is_an_error_or_the_same_place(
+            at in any::<(u64, u64)>(), cut in 0..59_usize, with in "[0-9A-Fa-fg +]{0,4}", filter in ".*",
+        ) {
+            let question = Question::Transactions(&filter);
+            let whole = token(question, at);
+            prop_assert_eq!(place(question, &whole), Ok(Some(at)));
+            let end = (cut + with.len()).min(whole.len());
+            let cut = cut.min(whole.len());
+            let changed = [&whole[..cut], &with, &whole[end..]].concat();
+            if let Ok(place) = place(question, &changed) {
+                prop_assert_eq!(place, Some(at));
+            }
+        }
     }
 }

@@ -16,6 +16,13 @@ use crate::{
     store::{BranchTimes, HistoryEvent, Record, UnixMs},
 };
 
+/// The beginning of the year 1.
+const TIMESTAMP_MS_MIN: UnixMs = -62_135_596_800_000;
+/// The end of the year 9999.
+const TIMESTAMP_MS_MAX: UnixMs = 253_402_300_799_999;
+/// About 10,000 years.
+const DURATION_MS_MAX: u64 = 315_576_000_000_000;
+
 /// How much of a transaction is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum View {
@@ -317,7 +324,9 @@ fn count(it: u32) -> i32 {
     i32::try_from(it).unwrap_or(i32::MAX)
 }
 
+/// Within what protobuf knows: a reader in another language refuses anything else.
 fn timestamp(ms: UnixMs) -> prost_types::Timestamp {
+    let ms = ms.clamp(TIMESTAMP_MS_MIN, TIMESTAMP_MS_MAX);
     let nanos = i32::try_from(ms.rem_euclid(1000) * 1_000_000);
     prost_types::Timestamp {
         seconds: ms.div_euclid(1000),
@@ -326,9 +335,9 @@ fn timestamp(ms: UnixMs) -> prost_types::Timestamp {
 }
 
 fn duration(ms: u64) -> prost_types::Duration {
-    let duration = Duration::from_millis(ms);
+    let duration = Duration::from_millis(ms.min(DURATION_MS_MAX));
     prost_types::Duration {
-        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        seconds: i64::try_from(duration.as_secs()).expect("10,000 years fit 63 bits"),
         nanos: i32::try_from(duration.subsec_nanos()).expect("less than 10^9 fits 31 bits"),
     }
 }

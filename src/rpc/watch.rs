@@ -86,6 +86,7 @@ impl Watcher {
     /// Waits until there is something to send.
     async fn wait(&mut self) -> Result<(), Status> {
         let changed = tokio::select! {
+            biased;
             changed = tokio::time::timeout(HEARTBEAT, self.follow.changed()) => changed,
             () = self.engine.draining() => return Err(EngineError::ShuttingDown.into()),
         };

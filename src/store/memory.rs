@@ -238,6 +238,10 @@ impl Store for MemoryStore {
     fn counters(&self) -> Counters {
         self.inner.lock().counters
     }
+
+    fn is_in_memory(&self) -> bool {
+        true
+    }
 }
 
 impl MemoryStore {

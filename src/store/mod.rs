@@ -98,6 +98,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// What it has done so far.
     fn counters(&self) -> Counters;
+
+    /// Whether no read ever waits for a medium, so that long ones need no thread of their own.
+    fn is_in_memory(&self) -> bool {
+        false
+    }
 }
 
 /// Which store this is.

@@ -3,6 +3,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod garbage;
+#[path = "../support/mangle.rs"]
+mod mangle;
 mod request;
 mod support;
 mod transaction;

@@ -1,6 +1,6 @@
 //! A coordinator behind a socket, requests to send it, and what its errors have to say.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use tercet::{
     engine::{Engine, EngineConfig},
@@ -29,6 +29,7 @@ pub struct Coordinator {
     pub engine: Engine,
     pub client: CoordinatorServiceClient<Channel>,
     pub channel: Channel,
+    pub address: SocketAddr,
 }
 
 pub async fn coordinator() -> Coordinator {
@@ -59,6 +60,7 @@ pub async fn coordinator_with(
         engine,
         client: CoordinatorServiceClient::new(channel.clone()),
         channel,
+        address,
     }
 }
 

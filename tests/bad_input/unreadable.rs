@@ -1,5 +1,7 @@
 //! Requests that are too large, or no requests at all.
 
+use http_body_util::Full;
+use prost::bytes::Bytes;
 use tercet::proto::tercet::participant::v1 as participant;
 use tonic::{Code, Status, body::Body, codegen::http, transport::Channel};
 use tower::ServiceExt as _;
@@ -40,13 +42,21 @@ async fn a_request_of_10_mib() {
 }
 
 /// Sends a body as it is, and reads how it is answered.
-async fn raw(channel: &Channel, body: &'static str) -> Result<(), Status> {
+pub async fn raw(channel: &Channel, metadata: &[(&str, &str)], body: &[u8]) -> Result<(), Status> {
     let uri = "/tercet.v1.CoordinatorService/SubmitTransaction";
-    let request = http::Request::post(uri)
+    let mut request = http::Request::post(uri)
         .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(Body::new(body.to_owned()));
-    let answer = channel.clone().oneshot(request.unwrap()).await.unwrap();
+        .header("te", "trailers");
+    for (key, value) in metadata {
+        request = request.header(*key, value.as_bytes());
+    }
+    let body = Full::new(Bytes::copy_from_slice(body));
+    let answer = channel
+        .clone()
+        .oneshot(request.body(Body::new(body)).unwrap());
+    let answer = answer
+        .await
+        .map_err(|error| Status::from_error(error.into()))?;
     match Status::from_header_map(answer.headers()) {
         Some(status) if status.code() != Code::Ok => Err(status),
         _ => Ok(()),
@@ -57,7 +67,7 @@ async fn raw(channel: &Channel, body: &'static str) -> Result<(), Status> {
 async fn bytes_that_are_no_protobuf() {
     let it = coordinator().await;
     // A text of 100 bytes is announced, one follows.
-    let answer = raw(&it.channel, "\0\0\0\0\x03\x0a\x64a").await;
+    let answer = raw(&it.channel, &[], b"\0\0\0\0\x03\x0a\x64a").await;
     let message = answer.as_ref().unwrap_err().message().to_owned();
     expect(answer, Code::InvalidArgument, "FIELD_INVALID");
     assert!(
@@ -70,7 +80,7 @@ async fn bytes_that_are_no_protobuf() {
 async fn a_stream_that_is_cut_short() {
     let mut it = coordinator().await;
     for cut in ["", "\0\0\0", "\0\0\0\0\x64abc"] {
-        let answer = raw(&it.channel, cut).await;
+        let answer = raw(&it.channel, &[], cut.as_bytes()).await;
         expect(answer, Code::InvalidArgument, "FIELD_INVALID");
     }
     it.client.submit_transaction(order("o")).await.unwrap();

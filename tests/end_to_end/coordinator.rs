@@ -8,6 +8,7 @@ use std::{
 
 use tercet::{
     config::{Config, Participant},
+    engine::SystemClock,
     proto::tercet::v1::{self as pb, coordinator_service_client::CoordinatorServiceClient},
     server::{Connector, ServeError, Server},
     store::MemoryStore,
@@ -133,7 +134,13 @@ impl World {
 impl Coordinator {
     pub async fn start(config: &Config, store: &Arc<MemoryStore>) -> Self {
         let (listener, address) = services::listener().await;
-        let server = Server::new(config, Arc::clone(store) as _, Connector::tcp()).unwrap();
+        let server = Server::new(
+            config,
+            Arc::clone(store) as _,
+            Connector::tcp(),
+            Arc::new(SystemClock),
+        )
+        .unwrap();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let ended = tokio::spawn(async move {

@@ -77,6 +77,10 @@ impl<'a> Told<'a> {
                 self.found.push(broken("S1", detail));
             }
             Answer::NotFound | Answer::NotTaken => {}
+            Answer::Merged => {
+                let detail = format!("{id} was shown to who sent something else");
+                self.found.push(broken("S11", detail));
+            }
             Answer::Unknown => self.known(id).possible = true,
         }
     }
@@ -162,16 +166,19 @@ fn rank(state: State) -> u8 {
 
 /// What is recorded under an id is what a client meant by it.
 fn content(evidence: &Evidence<'_>, found: &mut Vec<Violation>) {
-    let intents: HashMap<&str, &Intent> = evidence
-        .intents
-        .iter()
-        .map(|intent| (&*intent.id, intent))
-        .collect();
+    let mut intents: HashMap<&str, Vec<&Intent>> = HashMap::new();
+    for intent in evidence.intents {
+        intents.entry(&intent.id).or_default().push(intent);
+    }
     for ended in evidence.ended {
-        let meant = intents
-            .get(&*ended.id)
-            .is_some_and(|intent| is_meant(intent, ended));
-        if !meant {
+        let meant: &[_] = intents.get(&*ended.id).map_or(&[], Vec::as_slice);
+        if meant.iter().any(|intent| is_meant(intent, ended)) {
+            continue;
+        }
+        if ended.branches.is_empty() && !meant.is_empty() {
+            let detail = format!("{} is there, and nothing that its client sent", ended.id);
+            found.push(broken("S1", detail));
+        } else {
             let detail = format!("{} is not what its client sent", ended.id);
             found.push(broken("S11", detail));
         }

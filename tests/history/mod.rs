@@ -3,14 +3,18 @@
 //! A [`History`] is what clients asked and heard, in the order of real time. Beside it stand what the
 //! coordinator says once everything has healed ([`Ended`]) and what the participants' databases hold
 //! ([`Ledger`]). [`violations`] finds every invariant of the protocol that the three together break;
-//! it knows nothing of how they came about, so that tests of processes and simulations share it.
+//! it knows nothing of how they came about, so that tests of processes and simulations share it. Its cost
+//! is linear, and names are shared texts, so that a run of a million transactions fits into memory.
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
 mod answers;
 mod effects;
+pub mod inside;
 mod money;
 #[cfg(test)]
 mod planted;
+#[cfg(test)]
+mod planted_inside;
 
 use std::sync::Arc;
 
@@ -40,13 +44,13 @@ pub fn violations(evidence: &Evidence<'_>) -> Vec<Violation> {
 
 /// The calls of all clients. One clock orders it: an answer that stands before an invocation was
 /// heard before that call was made.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct History {
     entries: Vec<Entry>,
     calls: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Entry {
     Invoked { call: Call, id: Arc<str> },
     Answered { call: Call, answer: Answer },
@@ -57,7 +61,7 @@ enum Entry {
 pub struct Call(usize);
 
 /// What a client heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// The transaction.
     Shown(Seen),
@@ -69,12 +73,14 @@ pub enum Answer {
     NotTaken,
     /// That no such transaction is known.
     NotFound,
+    /// The transaction of somebody else, whose id this call has used again with other content.
+    Merged,
     /// Nothing definite.
     Unknown,
 }
 
 /// A transaction as somebody was shown it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Seen {
     pub state: State,
     pub outcome: Outcome,
@@ -83,7 +89,7 @@ pub struct Seen {
 }
 
 impl History {
-    pub fn invoke(&mut self, id: &str) -> Call {
+    pub fn invoke(&mut self, id: impl Into<Arc<str>>) -> Call {
         let call = Call(self.calls);
         self.calls += 1;
         let id = id.into();
@@ -101,10 +107,10 @@ impl History {
     }
 }
 
-/// What a client meant by an id.
+/// What a client meant by an id. Two clients may mean two things by one id: whoever comes first.
 #[derive(Clone, Debug)]
 pub struct Intent {
-    pub id: String,
+    pub id: Arc<str>,
     pub mode: ReplyMode,
     /// Its branches are added one by one, and a crash may leave any of them out.
     pub interactive: bool,
@@ -113,16 +119,16 @@ pub struct Intent {
 
 #[derive(Clone, Debug)]
 pub struct IntendedBranch {
-    pub id: String,
-    pub participant: String,
-    pub account: String,
+    pub id: Arc<str>,
+    pub participant: Arc<str>,
+    pub account: Arc<str>,
     pub amount: i64,
 }
 
 /// A transaction as the coordinator has it in the end.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    pub id: String,
+    pub id: Arc<str>,
     pub seen: Seen,
     pub branches: Vec<EndedBranch>,
     /// Why a person has to look, when one has.
@@ -131,15 +137,15 @@ pub struct Ended {
 
 #[derive(Clone, Debug)]
 pub struct EndedBranch {
-    pub id: String,
-    pub participant: String,
+    pub id: Arc<str>,
+    pub participant: Arc<str>,
     pub state: BranchState,
 }
 
 /// A participant's database.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    pub participant: String,
+    pub participant: Arc<str>,
     pub accounts: Vec<Account>,
     /// In the order in which they were committed.
     pub effects: Vec<LedgerEffect>,
@@ -148,7 +154,7 @@ pub struct Ledger {
 
 #[derive(Clone, Debug)]
 pub struct Account {
-    pub name: String,
+    pub name: Arc<str>,
     pub opening: i64,
     pub free: i64,
     pub held: i64,
@@ -158,17 +164,17 @@ pub struct Account {
 /// One business change, written down in the same database transaction.
 #[derive(Clone, Debug)]
 pub struct LedgerEffect {
-    pub transaction: String,
-    pub branch: String,
+    pub transaction: Arc<str>,
+    pub branch: Arc<str>,
     pub operation: Operation,
-    pub account: String,
+    pub account: Arc<str>,
     pub amount: i64,
 }
 
 #[derive(Clone, Debug)]
 pub struct FenceRow {
-    pub transaction: String,
-    pub branch: String,
+    pub transaction: Arc<str>,
+    pub branch: Arc<str>,
     pub state: fence::State,
 }
 

@@ -320,6 +320,24 @@ fn other_content_under_an_id_is_found() {
 }
 
 #[test]
+fn a_call_that_is_answered_with_what_somebody_else_sent_is_found() {
+    let mut case = Case::sound();
+    case.hear("sold", Answer::Merged);
+    assert_eq!(case.found(), ["S11"]);
+}
+
+#[test]
+fn one_of_two_meanings_of_an_id_is_enough() {
+    let mut case = Case::sound();
+    let mut other = intent("sold");
+    other.branches[0].id = "x1".into();
+    case.intents.push(other);
+    assert_eq!(case.found(), [""; 0]);
+    case.ended[0].branches[0].id = "b9".into();
+    assert!(case.found().contains(&"S11"));
+}
+
+#[test]
 fn a_transaction_that_stopped_needs_a_reason() {
     let mut case = Case::sound();
     case.intents.push(intent("stuck"));

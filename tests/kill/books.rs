@@ -1,12 +1,14 @@
 //! What is on record: at the coordinator, in its store's files, and in the participants' databases.
 
 use std::{
-    fmt, fs,
+    fmt,
     ops::AddAssign,
-    path::{Path, PathBuf},
+    path::Path,
+    time::{Duration, Instant},
 };
 
-use sqlx::{Connection as _, SqliteConnection};
+use futures::TryStreamExt as _;
+use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tercet::store::{Listing, SledStore, Store as _};
 use tercet_core::{fence, operation::Operation, transaction};
 use tercet_sdk::client::{BranchState, Client, Transaction};
@@ -14,15 +16,16 @@ use tercet_sdk::client::{BranchState, Client, Transaction};
 use super::{
     heard::seen,
     history::{Account, Ended, EndedBranch, FenceRow, Ledger, LedgerEffect},
+    names::Names,
 };
 
 /// Every transaction that the coordinator lists.
-pub async fn listed(client: &Client) -> Vec<Ended> {
+pub async fn listed(client: &Client, names: &mut Names) -> Vec<Ended> {
     let mut all = Vec::new();
     let mut token: Option<String> = None;
     loop {
-        let page = client.list("", 500, token.as_deref()).await.unwrap();
-        all.extend(page.transactions.iter().map(ended));
+        let page = client.list("", PAGE, token.as_deref()).await.unwrap();
+        all.extend(page.transactions.iter().map(|it| ended(it, names)));
         token = page.next_page_token;
         if token.is_none() {
             return all;
@@ -30,20 +33,21 @@ pub async fn listed(client: &Client) -> Vec<Ended> {
     }
 }
 
-fn ended(transaction: &Transaction) -> Ended {
+const PAGE: u16 = 500;
+
+fn ended(transaction: &Transaction, names: &mut Names) -> Ended {
     let attentions = &transaction.as_message().attentions;
     let reasons = attentions.iter().map(|it| it.reason().as_str_name());
+    let branches = transaction.branches().map(|it| EndedBranch {
+        id: names.name(it.id()),
+        participant: names.name(it.participant()),
+        state: branch_state(it.state()),
+    });
+    let branches = branches.collect();
     Ended {
-        id: transaction.id().into(),
+        id: names.name(transaction.id()),
         seen: seen(transaction),
-        branches: transaction
-            .branches()
-            .map(|it| EndedBranch {
-                id: it.id().into(),
-                participant: it.participant().into(),
-                state: branch_state(it.state()),
-            })
-            .collect(),
+        branches,
         attention: (!attentions.is_empty()).then(|| reasons.collect::<Vec<_>>().join(", ")),
     }
 }
@@ -111,11 +115,48 @@ pub async fn unfinished(client: &Client) -> Unfinished {
     }
 }
 
-/// What a dead coordinator has left in its store. Reads a copy: opening it counts as a start.
-pub fn left_unfinished(store: PathBuf) -> Unfinished {
-    let copy = tempfile::tempdir().unwrap();
-    copy_files(&store, copy.path());
-    let store = SledStore::open(copy.path()).unwrap();
+/// What a dead coordinator has left in its store, and how long that took to open.
+#[derive(Clone, Copy)]
+pub struct Left {
+    pub unfinished: Unfinished,
+    pub opened_in: Duration,
+}
+
+/// Starts on this store, in a process of its own, and says what it finds.
+pub async fn find_left(store: &Path) -> ! {
+    let begun = Instant::now();
+    let store = SledStore::open(store).unwrap();
+    let opened_us = begun.elapsed().as_micros();
+    let Unfinished {
+        trying,
+        confirming,
+        canceling,
+    } = left(&store);
+    println!("{LEFT}{opened_us} {trying} {confirming} {canceling}");
+    std::future::pending().await // killed, as the one before it
+}
+
+/// How its line begins.
+pub const LEFT: &str = "opened, and found: ";
+
+impl Left {
+    /// From what such a process said.
+    pub fn parse(line: &str) -> Self {
+        let (_, numbers) = line.split_once(LEFT).expect("it begins so");
+        let mut numbers = numbers.split(' ').map(|it| it.parse::<u64>().unwrap());
+        let mut next = || numbers.next().expect("there are four");
+        Self {
+            opened_in: Duration::from_micros(next()),
+            unfinished: Unfinished {
+                trying: next() as usize,
+                confirming: next() as usize,
+                canceling: next() as usize,
+            },
+        }
+    }
+}
+
+fn left(store: &SledStore) -> Unfinished {
     let mut left = Unfinished::default();
     let mut before = None;
     loop {
@@ -135,27 +176,15 @@ pub fn left_unfinished(store: PathBuf) -> Unfinished {
     }
 }
 
-fn copy_files(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir(&to).unwrap();
-            copy_files(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
 /// A participant's database, after its process has ended.
-pub async fn ledger(participant: &str, database: &Path) -> Ledger {
+pub async fn ledger(participant: &str, database: &Path, names: &mut Names) -> Ledger {
     let url = format!("sqlite:{}", database.display());
     let mut db = SqliteConnection::connect(&url).await.unwrap();
     Ledger {
-        participant: participant.into(),
+        participant: names.name(participant),
         accounts: accounts(&mut db).await,
-        effects: effects(&mut db).await,
-        rows: rows(&mut db).await,
+        effects: effects(&mut db, names).await,
+        rows: rows(&mut db, names).await,
     }
 }
 
@@ -163,8 +192,8 @@ async fn accounts(db: &mut SqliteConnection) -> Vec<Account> {
     let query = "SELECT name, opening, free, held, used FROM accounts";
     let rows: Vec<(String, i64, i64, i64, i64)> =
         sqlx::query_as(query).fetch_all(db).await.unwrap();
-    let account = |(name, opening, free, held, used)| Account {
-        name,
+    let account = |(name, opening, free, held, used): (String, _, _, _, _)| Account {
+        name: name.into(),
         opening,
         free,
         held,
@@ -173,36 +202,39 @@ async fn accounts(db: &mut SqliteConnection) -> Vec<Account> {
     rows.into_iter().map(account).collect()
 }
 
-async fn effects(db: &mut SqliteConnection) -> Vec<LedgerEffect> {
+async fn effects(db: &mut SqliteConnection, names: &mut Names) -> Vec<LedgerEffect> {
     let query = "SELECT transaction_id, branch_id, operation, account, amount FROM effects \
                  ORDER BY number";
-    let rows: Vec<(String, String, String, String, i64)> =
-        sqlx::query_as(query).fetch_all(db).await.unwrap();
-    let effect = |(transaction, branch, operation, account, amount): (_, _, String, _, _)| {
-        let operation = match &*operation {
+    let mut rows = sqlx::query(query).fetch(db);
+    let mut effects = Vec::new();
+    while let Some(row) = rows.try_next().await.unwrap() {
+        let operation = match row.get(2) {
             "try" => Operation::Try,
             "confirm" => Operation::Confirm,
             "cancel" => Operation::Cancel,
             other => panic!("{other:?} is no operation"),
         };
-        LedgerEffect {
-            transaction,
-            branch,
+        effects.push(LedgerEffect {
+            transaction: names.name(row.get(0)),
+            branch: names.name(row.get(1)),
             operation,
-            account,
-            amount,
-        }
-    };
-    rows.into_iter().map(effect).collect()
+            account: names.name(row.get(3)),
+            amount: row.get(4),
+        });
+    }
+    effects
 }
 
-async fn rows(db: &mut SqliteConnection) -> Vec<FenceRow> {
+async fn rows(db: &mut SqliteConnection, names: &mut Names) -> Vec<FenceRow> {
     let query = "SELECT transaction_id, branch_id, state FROM tercet_fence";
-    let rows: Vec<(String, String, String)> = sqlx::query_as(query).fetch_all(db).await.unwrap();
-    let row = |(transaction, branch, state): (_, _, String)| FenceRow {
-        transaction,
-        branch,
-        state: fence::State::parse(&state).expect("the fence wrote it"),
-    };
-    rows.into_iter().map(row).collect()
+    let mut rows = sqlx::query(query).fetch(db);
+    let mut fence_rows = Vec::new();
+    while let Some(row) = rows.try_next().await.unwrap() {
+        fence_rows.push(FenceRow {
+            transaction: names.name(row.get(0)),
+            branch: names.name(row.get(1)),
+            state: fence::State::parse(row.get(2)).expect("the fence wrote it"),
+        });
+    }
+    fence_rows
 }

@@ -1,7 +1,8 @@
-//! Everything that clients ask and hear, and how far each transaction is known to have come.
+//! Everything that clients ask and hear, and how far they are known to have come.
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -19,6 +20,7 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{
     history::{Answer, History, Intent, Seen},
+    names::Names,
     plan::Plan,
 };
 
@@ -33,18 +35,39 @@ pub struct Heard {
 
 #[derive(Default)]
 struct Inner {
-    history: History,
-    intents: Vec<Intent>,
-    unfinished: HashSet<String>,
+    all: All,
+    unfinished: HashSet<Arc<str>>,
     /// Refusals that no client of this test should meet.
     surprises: BTreeMap<String, usize>,
+}
+
+/// What there is to judge by when every client has gone.
+#[derive(Default)]
+pub struct All {
+    pub history: History,
+    pub intents: Vec<Intent>,
+    pub operations: Operations,
+    pub names: Names,
 }
 
 #[derive(Clone, Copy, Default)]
 pub struct Progress {
     pub answers: usize,
-    /// Transactions that were sent, are not known to have ended, and not forgotten.
+    /// Transactions that the coordinator has said it has.
+    pub accepted: usize,
+    /// Transactions that were sent, whose outcome nobody has heard, and not forgotten.
     pub unfinished: usize,
+}
+
+/// Calls by what came of them.
+#[derive(Clone, Copy, Default)]
+pub struct Operations {
+    /// A definite answer.
+    pub ok: usize,
+    /// A refusal: this call changed nothing, for certain.
+    pub fail: usize,
+    /// Nothing definite: it may have happened or not.
+    pub info: usize,
 }
 
 impl Heard {
@@ -56,41 +79,44 @@ impl Heard {
     }
 
     pub fn intend(&self, plan: &Plan) {
-        self.inner.lock().intents.push(plan.intent.clone());
-        self.remember(plan);
-    }
-
-    /// From now on this transaction is unfinished, until its end is heard of.
-    pub fn remember(&self, plan: &Plan) {
         let mut inner = self.inner.lock();
-        inner.unfinished.insert(plan.id().into());
-        self.count(&inner, 0);
+        let intent = inner.all.names.intent(&plan.intent);
+        inner.unfinished.insert(Arc::clone(&intent.id));
+        inner.all.intents.push(intent);
+        self.count(&inner, |_| {});
     }
 
     /// From now on nobody expects to hear of this transaction.
-    pub fn forget(&self, plan: &Plan) {
+    pub fn forget(&self, plan: &Plan, answer: Answer) {
         let mut inner = self.inner.lock();
-        inner.unfinished.remove(plan.id());
-        self.count(&inner, 0);
+        if inner.unfinished.remove(plan.id()) {
+            self.count(&inner, |it| it.accepted += usize::from(exists(answer)));
+        }
     }
 
-    fn count(&self, inner: &Inner, answers: usize) {
+    fn count(&self, inner: &Inner, more: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(|it| {
-            it.answers += answers;
+            more(it);
             it.unfinished = inner.unfinished.len();
         });
     }
 
     /// Makes a call and writes down what was heard.
     pub async fn call(&self, plan: &Plan, call: impl Future<Output = Answer>) -> Answer {
-        let number = self.inner.lock().history.invoke(plan.id());
+        let number = {
+            let all = &mut self.inner.lock().all;
+            let id = all.names.name(plan.id());
+            all.history.invoke(id)
+        };
         let answer = call.await;
         let mut inner = self.inner.lock();
-        inner.history.answer(number, answer);
-        if is_end(answer) {
-            inner.unfinished.remove(plan.id());
-        }
-        self.count(&inner, 1);
+        inner.all.history.answer(number, answer);
+        inner.all.operations.count(answer);
+        let over = is_definitive(answer) && inner.unfinished.remove(plan.id());
+        self.count(&inner, |it| {
+            it.answers += 1;
+            it.accepted += usize::from(over);
+        });
         answer
     }
 
@@ -98,15 +124,18 @@ impl Heard {
         *self.progress.borrow()
     }
 
-    pub fn sent(&self) -> usize {
-        self.inner.lock().intents.len()
-    }
-
-    /// Returns as soon as this holds; none if it takes far too long.
-    pub async fn until(&self, holds: impl FnMut(&Progress) -> bool) -> Option<Progress> {
+    /// Returns as soon as this holds; none if for far too long no transaction has been accepted.
+    pub async fn until(&self, mut holds: impl FnMut(&Progress) -> bool) -> Option<Progress> {
         let mut progress = self.progress.subscribe();
-        let reached = timeout(PROGRESS_TIMEOUT, progress.wait_for(holds)).await;
-        Some(*reached.ok()?.expect("the sender is here"))
+        loop {
+            let accepted = progress.borrow().accepted;
+            let moved = progress.wait_for(|it| holds(it) || it.accepted > accepted);
+            let moved = timeout(PROGRESS_TIMEOUT, moved).await.ok()?;
+            let moved = *moved.expect("the sender is here");
+            if holds(&moved) {
+                return Some(moved);
+            }
+        }
     }
 
     /// What is still unfinished, for whoever has waited in vain.
@@ -117,14 +146,15 @@ impl Heard {
     }
 
     /// All of it, once every client has gone.
-    pub fn take(&self) -> (History, Vec<Intent>) {
-        let mut inner = self.inner.lock();
-        let surprises = std::mem::take(&mut inner.surprises);
+    pub fn take(&self) -> All {
+        self.check_refusals();
+        std::mem::take(&mut self.inner.lock().all)
+    }
+
+    /// Clients that are refused for what they are do no work, and prove nothing.
+    pub fn check_refusals(&self) {
+        let surprises = &self.inner.lock().surprises;
         assert!(surprises.is_empty(), "refused: {surprises:#?}");
-        (
-            std::mem::take(&mut inner.history),
-            std::mem::take(&mut inner.intents),
-        )
     }
 
     pub fn outcome<E: Into<Error>>(&self, told: Result<Told, E>) -> Answer {
@@ -170,8 +200,45 @@ impl Heard {
     }
 }
 
-pub fn is_end(answer: Answer) -> bool {
-    matches!(answer, Answer::Shown(seen) if seen.state.is_terminal())
+impl Operations {
+    fn count(&mut self, answer: Answer) {
+        match answer {
+            Answer::Shown(_) | Answer::Accepted | Answer::Decided(_) => self.ok += 1,
+            Answer::NotTaken | Answer::NotFound => self.fail += 1,
+            Answer::Unknown => self.info += 1,
+        }
+    }
+
+    pub fn sum(self) -> usize {
+        self.ok + self.fail + self.info
+    }
+}
+
+impl fmt::Display for Operations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = |part| 100.0 * part as f64 / self.sum().max(1) as f64;
+        let Self { ok, fail, info } = *self;
+        write!(
+            f,
+            "{} operations: {ok} ok ({:.1} %), {fail} fail ({:.1} %), {info} info ({:.1} %)",
+            self.sum(),
+            share(ok),
+            share(fail),
+            share(info)
+        )
+    }
+}
+
+/// SUCCESS or FAILED, for good.
+pub fn is_definitive(answer: Answer) -> bool {
+    matches!(answer, Answer::Shown(seen) if seen.outcome != Outcome::Processing)
+}
+
+fn exists(answer: Answer) -> bool {
+    matches!(
+        answer,
+        Answer::Shown(_) | Answer::Accepted | Answer::Decided(_)
+    )
 }
 
 /// What a transaction shows of itself.

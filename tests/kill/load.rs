@@ -1,7 +1,6 @@
-//! Clients at work: some send transactions, some ask about those whose end nobody has heard of yet.
+//! Clients at work: each sends a transaction, asks about it until its outcome is heard, and begins anew.
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,21 +9,17 @@ use std::{
 };
 
 use fastrand::Rng;
-use parking_lot::Mutex;
+use tercet_core::outcome::Decision;
 use tercet_sdk::client::{Client, Tried};
-use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 
 use super::{
     books,
-    heard::{Heard, PROGRESS_TIMEOUT, Progress, is_end},
+    heard::{Heard, PROGRESS_TIMEOUT, is_definitive},
     history::Answer,
     plan::{Plan, WAIT, take},
 };
 
-const SENDERS: usize = 24;
-const ASKERS: usize = 16;
-/// Past so many, senders wait: the askers must keep up.
-const UNFINISHED_MAX: usize = 80;
 /// How long one question is asked.
 const ASK: Duration = Duration::from_secs(2);
 /// A client's own patience with a coordinator that can't be reached.
@@ -32,8 +27,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 pub struct Load {
     shared: Arc<Shared>,
-    senders: JoinSet<()>,
-    askers: JoinSet<()>,
+    clients: JoinSet<()>,
 }
 
 struct Shared {
@@ -41,62 +35,44 @@ struct Shared {
     client: Client,
     next: AtomicUsize,
     stopping: AtomicBool,
-    /// Transactions to ask about, a permit for each.
-    open: Mutex<VecDeque<Arc<Plan>>>,
-    opened: Semaphore,
-    /// Transactions that nobody asks about until the end.
-    forgotten: Mutex<Vec<Arc<Plan>>>,
 }
 
 impl Load {
-    pub fn start(heard: Arc<Heard>, client: Client, rng: &mut Rng) -> Self {
+    pub fn start(heard: Arc<Heard>, client: Client, clients: usize, rng: &mut Rng) -> Self {
         let shared = Arc::new(Shared {
             heard,
             client,
             next: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
-            open: Mutex::default(),
-            opened: Semaphore::new(0),
-            forgotten: Mutex::default(),
         });
         let mut load = Self {
             shared: Arc::clone(&shared),
-            senders: JoinSet::new(),
-            askers: JoinSet::new(),
+            clients: JoinSet::new(),
         };
-        for _ in 0..SENDERS {
-            load.senders.spawn(Arc::clone(&shared).send(rng.fork()));
-        }
-        for _ in 0..ASKERS {
-            load.askers.spawn(Arc::clone(&shared).ask(rng.fork()));
+        for _ in 0..clients {
+            load.clients.spawn(Arc::clone(&shared).work(rng.fork()));
         }
         load
     }
 
-    /// Sends nothing new, and returns when everything that was sent is known to have ended, or
-    /// should have been long ago.
+    /// Sends nothing new, and returns when everything that was sent has ended, or should have long
+    /// ago: what is wrong then is for the judge to say.
     pub async fn stop(mut self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
-        while let Some(sender) = self.senders.join_next().await {
-            sender.expect("a sender never panics");
+        let all_heard = async {
+            while let Some(client) = self.clients.join_next().await {
+                client.expect("a client never panics");
+            }
+        };
+        if timeout(PROGRESS_TIMEOUT, all_heard).await.is_err() {
+            println!("not over: {}", self.shared.heard.describe());
+            self.clients.shutdown().await;
         }
-        self.shared.until_all_heard().await;
         self.shared.until_none_is_open().await;
-        for plan in std::mem::take(&mut *self.shared.forgotten.lock()) {
-            self.shared.heard.remember(&plan);
-            self.shared.keep_asking(plan);
-        }
-        self.shared.until_all_heard().await;
     }
 }
 
 impl Shared {
-    async fn until_all_heard(&self) {
-        if self.heard.until(|it| it.unfinished == 0).await.is_none() {
-            println!("not over: {}", self.heard.describe());
-        }
-    }
-
     /// Those that were forgotten must come to their end without anybody asking for them by name.
     async fn until_none_is_open(&self) {
         let over = timeout(PROGRESS_TIMEOUT, async {
@@ -106,64 +82,61 @@ impl Shared {
         });
         if over.await.is_err() {
             let left = books::unfinished(&self.client).await;
-            panic!("L1 is broken: nobody asks for them, and nothing happens: {left}");
+            println!("nobody asks for them, and nothing happens: {left}");
         }
     }
 
-    async fn send(self: Arc<Self>, mut rng: Rng) {
-        let room = |it: &Progress| it.unfinished < UNFINISHED_MAX;
+    async fn work(self: Arc<Self>, mut rng: Rng) {
         while !self.stopping.load(Ordering::Relaxed) {
-            self.heard.until(room).await;
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let plan = Arc::new(Plan::draw(format!("t{number}"), &mut rng));
+            let plan = Plan::draw(number, &mut rng);
             self.heard.intend(&plan);
-            let answer = match &plan.submit {
+            let mut answer = match &plan.submit {
                 Some(_) => self.submit(&plan).await,
                 None => self.interact(&plan, &mut rng).await,
             };
-            if is_end(answer) {
+            if plan.forgotten {
+                self.heard.forget(&plan, answer);
                 continue;
             }
-            if plan.forgotten {
-                self.heard.forget(&plan);
-                self.forgotten.lock().push(plan);
-            } else {
-                self.keep_asking(plan);
+            while !is_definitive(answer) {
+                answer = self.ask(&plan, &mut rng).await;
+            }
+            if rng.u8(..4) == 0 {
+                self.get_at_the_end(&plan).await;
             }
         }
     }
 
-    async fn ask(self: Arc<Self>, mut rng: Rng) {
-        loop {
-            self.opened.acquire().await.expect("never closed").forget();
-            let plan = self.open.lock().pop_front();
-            let plan = plan.expect("there is one for each permit");
-            let answer = match rng.u8(..20) {
-                0..5 => self.get(&plan).await,
-                5..10 => self.wait(&plan).await,
-                10..15 => self.get_at_the_end(&plan).await,
-                15..19 if plan.submit.is_some() => self.submit(&plan).await,
-                15..19 => self.get_at_the_end(&plan).await,
-                _ => self.rollback(&plan).await,
-            };
-            let answer = match answer {
-                // It never arrived, or a copy of it is still on its way.
-                Answer::NotFound if plan.submit.is_some() => self.submit(&plan).await,
-                Answer::NotFound => self.rollback(&plan).await,
-                answer => answer,
-            };
-            if answer == Answer::Unknown {
+    /// Sometimes two questions at the same time: what both hear has to agree.
+    async fn ask(&self, plan: &Plan, rng: &mut Rng) -> Answer {
+        let (lot, other) = (rng.u8(..20), rng.u8(..20));
+        if rng.u8(..8) > 0 {
+            return self.question(plan, lot).await;
+        }
+        let (answer, other) = tokio::join!(self.question(plan, lot), self.question(plan, other));
+        if is_definitive(answer) { answer } else { other }
+    }
+
+    async fn question(&self, plan: &Plan, lot: u8) -> Answer {
+        let answer = match lot {
+            0..3 => self.get(plan).await,
+            3..10 => self.wait(plan).await,
+            10..15 => self.get_at_the_end(plan).await,
+            15..19 if plan.submit.is_some() => self.submit(plan).await,
+            15..19 => self.get_at_the_end(plan).await,
+            _ => self.rollback(plan).await,
+        };
+        match answer {
+            // It never arrived, or a copy of it is still on its way.
+            Answer::NotFound if plan.submit.is_some() => self.submit(plan).await,
+            Answer::NotFound => self.rollback(plan).await,
+            Answer::Unknown => {
                 tokio::time::sleep(ASK_AGAIN).await;
+                answer
             }
-            if !is_end(answer) {
-                self.keep_asking(plan);
-            }
+            answer => answer,
         }
-    }
-
-    fn keep_asking(&self, plan: Arc<Plan>) {
-        self.open.lock().push_back(plan);
-        self.opened.add_permits(1);
     }
 
     async fn submit(&self, plan: &Plan) -> Answer {
@@ -221,7 +194,7 @@ impl Shared {
                     .try_branch(&branch.id, name, "take", &request)
                     .await
                 {
-                    Ok(Tried::Failed(_)) => Answer::Decided(tercet_core::outcome::Decision::Cancel),
+                    Ok(Tried::Failed(_)) => Answer::Decided(Decision::Cancel),
                     Ok(Tried::Success(_) | Tried::Processing) => Answer::Accepted,
                     Err(error) => self.heard.error(&error),
                 }
@@ -230,9 +203,9 @@ impl Shared {
                 return self.rollback(plan).await;
             }
         }
-        match rng.u8(..10) {
-            0 => Answer::Unknown, // left to its deadline
-            1 => self.rollback(plan).await,
+        match rng.u8(..40) {
+            0 => Answer::Accepted, // left to its deadline
+            1..8 => self.rollback(plan).await,
             _ => {
                 let commit = async { self.heard.outcome(transaction.commit().await) };
                 self.heard.call(plan, commit).await

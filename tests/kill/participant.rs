@@ -1,9 +1,14 @@
 //! A participant in a process of its own: accounts in SQLite, changed by Try, Confirm and Cancel, and
 //! a log of every change in the same database transaction.
 
-use std::{io::Read as _, path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use sqlx::SqliteConnection;
+use fastrand::Rng;
+use parking_lot::Mutex;
+use sqlx::{
+    SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
 use tercet_sdk::participant::{
     Branch, FenceError, Later, Participant, Resource, SqliteFence, TryError, refuse,
 };
@@ -14,18 +19,20 @@ use tokio::{
 use tonic::transport::{Server, server::TcpIncoming};
 use tower::util::MapFutureLayer;
 
-/// Set in the environment of a participant's process: NAME ADDRESS DATABASE, parted by spaces.
-pub const ROLE: &str = "KILL_PARTICIPANT";
-
 /// The accounts of every participant, and what is on them at the start.
-pub const ACCOUNTS: [(&str, i64); 2] = [(PLENTY, 1_000_000), (SCARCE, 40)];
+pub const ACCOUNTS: [(&str, i64); 2] = [(PLENTY, 1_000_000_000), (SCARCE, 40)];
 pub const PLENTY: &str = "plenty";
 /// Soon used up, so that a Try is refused.
 pub const SCARCE: &str = "scarce";
 
 /// Every other call is slow before its effect, every fourth after it, by up to so much.
+const SLOW_BEFORE: u8 = 2;
+const SLOW_AFTER: u8 = 4;
 const DELAY_BEFORE_MS_MAX: u64 = 200;
 const DELAY_AFTER_MS_MAX: u64 = 100;
+
+/// In SQLite's own words: 64 MiB.
+const CACHE: &str = "-65536";
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Take {
@@ -53,53 +60,58 @@ const SCHEMA: &str = "
     );
 ";
 
-/// Serves until it is killed, told to end, or left alone by the test.
-pub async fn serve(role: &str) {
-    let [name, address, database] = role.split(' ').collect::<Vec<_>>()[..] else {
-        panic!("{ROLE}={role}: NAME ADDRESS DATABASE");
-    };
-    std::thread::spawn(end_with_the_test);
+/// Serves until it is killed or told to end.
+pub async fn serve(name: &str, address: &str, database: &Path, seed: u64) {
     let mut terminate = signal(SignalKind::terminate()).unwrap();
-    let fence = open(Path::new(database)).await.unwrap();
-    let service = Participant::new(name, fence).resource(Accounts);
+    let fence = open(database).await.unwrap();
+    let service = Participant::new(name.to_owned(), fence).resource(Accounts);
     let service = service.into_service().unwrap();
     let listener = TcpListener::bind(address).await.unwrap();
     println!("listening on {address}");
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let shutdown = async move { terminate.recv().await.unwrap_or_default() };
+    let rng = Arc::new(Mutex::new(Rng::with_seed(seed)));
     // Outside of the fence's transaction: SQLite has one writer, and a slow call is not to hold up
     // the others.
     Server::builder()
-        .layer(MapFutureLayer::new(slowly))
+        .layer(MapFutureLayer::new(move |call| {
+            slowly(call, Arc::clone(&rng))
+        }))
         .add_service(service)
         .serve_with_incoming_shutdown(incoming, shutdown)
         .await
         .unwrap();
 }
 
-/// The test holds the other end of this process's input, however it ends itself.
-fn end_with_the_test() {
-    let ended = std::io::stdin().read_to_end(&mut Vec::new());
-    std::process::exit(i32::from(ended.is_err()));
-}
-
-async fn slowly<T>(call: impl Future<Output = T>) -> T {
-    if fastrand::bool() {
-        delay(DELAY_BEFORE_MS_MAX).await;
-    }
+async fn slowly<T>(call: impl Future<Output = T>, rng: Arc<Mutex<Rng>>) -> T {
+    let lot = |share: u8, ms_max: u64| {
+        let mut rng = rng.lock();
+        let is_slow = rng.u8(..share) == 0;
+        Duration::from_millis(if is_slow { rng.u64(..ms_max) } else { 0 })
+    };
+    let (before, after) = (
+        lot(SLOW_BEFORE, DELAY_BEFORE_MS_MAX),
+        lot(SLOW_AFTER, DELAY_AFTER_MS_MAX),
+    );
+    tokio::time::sleep(before).await;
     let reply = call.await;
-    if fastrand::u8(..4) == 0 {
-        delay(DELAY_AFTER_MS_MAX).await;
-    }
+    tokio::time::sleep(after).await;
     reply
 }
 
-async fn delay(ms_max: u64) {
-    tokio::time::sleep(Duration::from_millis(fastrand::u64(..ms_max))).await;
-}
-
+/// As [`SqliteFence::open`], but without syncs: what a process has written outlives its kill, and a
+/// disk that forgets is another test's. One connection, as SQLite has one writer.
 async fn open(database: &Path) -> Result<SqliteFence, FenceError> {
-    let fence = SqliteFence::open(database).await?;
+    let options = SqliteConnectOptions::new()
+        .filename(database)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Off)
+        .pragma("cache_size", CACHE);
+    let pool = SqlitePoolOptions::new().max_connections(1);
+    let pool = pool.connect_with(options).await;
+    let fence = SqliteFence::new(pool.map_err(FenceError::database)?);
+    fence.migrate().await?;
     let tables = sqlx::raw_sql(SCHEMA).execute(fence.pool()).await;
     tables.map_err(FenceError::database)?;
     for (name, opening) in ACCOUNTS {

@@ -23,7 +23,7 @@ const RETRY_INTERVALS: [Duration; 4] = [
 ];
 /// Some Try calls are given up before a slow participant answers, and some transactions expire.
 const TRY_TIMEOUT_MS: [u64; 3] = [150, 1_000, 3_000];
-const TIMEOUT_S: [u64; 3] = [4, 10, 30];
+const TIMEOUT_S: [u64; 3] = [3, 5, 10];
 
 pub struct Plan {
     pub intent: Intent,
@@ -35,24 +35,24 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn draw(id: String, rng: &mut Rng) -> Self {
-        let interactive = rng.u8(..5) == 0;
+    pub fn draw(number: usize, rng: &mut Rng) -> Self {
+        let interactive = rng.u8(..8) == 0;
         let mode = match rng.u8(..3) {
             0 => ReplyMode::TwoState,
             1 => ReplyMode::ThreeState,
             _ => ReplyMode::Accepted,
         };
-        let branches = (1..=rng.usize(1..=3)).map(|number| IntendedBranch {
-            id: format!("b{number}"),
+        let branches = (1..=branch_count(rng)).map(|number| IntendedBranch {
+            id: format!("b{number}").into(),
             participant: Role::PARTICIPANTS[rng.usize(..2)].name().into(),
-            account: if rng.u8(..10) == 0 { SCARCE } else { PLENTY }.into(),
+            account: if rng.u8(..5) == 0 { SCARCE } else { PLENTY }.into(),
             amount: rng.i64(1..=5),
         });
         let intent = Intent {
             mode,
             interactive,
             branches: branches.collect(),
-            id,
+            id: format!("t{number:08}").into(),
         };
         let options = options(mode, rng);
         let submit = (!interactive).then(|| submit(&intent, &options));
@@ -66,6 +66,15 @@ impl Plan {
 
     pub fn id(&self) -> &str {
         &self.intent.id
+    }
+}
+
+/// Mostly one: what each branch costs its participant is what a long run spends its time on.
+fn branch_count(rng: &mut Rng) -> usize {
+    match rng.u8(..10) {
+        0..7 => 1,
+        7..9 => 2,
+        _ => 3,
     }
 }
 
@@ -85,15 +94,15 @@ fn options(mode: ReplyMode, rng: &mut Rng) -> Options {
 }
 
 fn submit(intent: &Intent, options: &Options) -> Submit {
-    let submit = Submit::new(&intent.id).options(options.clone()).wait(WAIT);
+    let submit = Submit::new(&*intent.id).options(options.clone()).wait(WAIT);
     intent.branches.iter().fold(submit, |submit, branch| {
-        submit.branch(&branch.participant, "take", &take(branch))
+        submit.branch(&*branch.participant, "take", &take(branch))
     })
 }
 
 pub fn take(branch: &IntendedBranch) -> Take {
     Take {
-        account: branch.account.clone(),
+        account: branch.account.to_string(),
         amount: branch.amount,
     }
 }

@@ -2,13 +2,12 @@
 //! where they were.
 
 use std::{
-    fmt,
     fs::OpenOptions,
     net::TcpListener,
     ops::Range,
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fastrand::Rng;
@@ -19,7 +18,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::participant;
+use super::{
+    books::{self, Left},
+    watchdog::Watchdog,
+};
 
 /// Only a test that fails waits as long.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -61,38 +63,33 @@ pub enum Manner {
     Ask,
 }
 
-impl fmt::Display for Manner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Manner::Kill => "kill -9",
-            Manner::HangAndKill => "kill -STOP, kill -9",
-            Manner::Ask => "kill -TERM",
-        })
-    }
-}
-
-/// All of them. Whatever still runs is killed when this is dropped.
+/// All of them. Whatever still runs is killed when this is dropped, or when the test is killed.
 pub struct Processes {
     folder: PathBuf,
     addresses: [String; 3],
     running: [Option<Running>; 3],
+    watchdog: Watchdog,
 }
 
 struct Running {
     child: Child,
+    id: u32,
     /// Held open: a process whose output is closed can't write its last words.
-    _output: Lines<BufReader<ChildStdout>>,
+    output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Processes {
     pub async fn start(folder: &Path, rng: &mut Rng) -> Self {
+        let mut watchdog = this_test_as("watchdog");
+        watchdog.stdin(Stdio::piped()).stdout(Stdio::null());
         let mut processes = Self {
             folder: folder.into(),
             addresses: Role::ALL.map(|_| free_address(rng)),
             running: [None, None, None],
+            watchdog: Watchdog::start(watchdog),
         };
         for role in Role::ALL {
-            processes.start_again(role).await;
+            processes.start_again(role, rng).await;
         }
         processes
     }
@@ -101,96 +98,128 @@ impl Processes {
         format!("http://{}", self.addresses[Role::Coordinator as usize])
     }
 
-    pub fn database(&self, role: Role) -> PathBuf {
-        self.folder.join(format!("{}.db", role.name()))
+    /// Where all of their files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
-    /// The coordinator's store.
     pub fn store(&self) -> PathBuf {
         self.folder.join("store")
     }
 
-    /// What the processes of this role have logged.
+    pub fn database(&self, role: Role) -> PathBuf {
+        self.folder.join(format!("{}.db", role.name()))
+    }
+
     pub fn log(&self, role: Role) -> PathBuf {
         self.folder.join(format!("{}.log", role.name()))
     }
 
-    /// Returns when it listens.
-    pub async fn start_again(&mut self, role: Role) {
-        let mut log = OpenOptions::new();
-        let log = log.create(true).append(true).open(self.log(role)).unwrap();
-        let mut child = self
-            .command(role)
+    /// Starts what doesn't run, and says how long it took until it listened.
+    pub async fn start_again(&mut self, role: Role, rng: &mut Rng) -> Duration {
+        let begun = Instant::now();
+        let command = self.command(role, rng);
+        let mut running = self.spawn(role.name(), command);
+        running.until_said("listening on").await;
+        self.running[role as usize] = Some(running);
+        begun.elapsed()
+    }
+
+    fn command(&self, role: Role, rng: &mut Rng) -> std::process::Command {
+        let address = &self.addresses[role as usize];
+        if role == Role::Coordinator {
+            return self.coordinator(address);
+        }
+        let (name, database, seed) = (role.name(), self.database(role), rng.u64(..));
+        let database = database.display();
+        this_test_as(&format!("participant {name} {address} {database} {seed}"))
+    }
+
+    fn coordinator(&self, address: &str) -> std::process::Command {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tercet"));
+        without_settings(&mut command);
+        command.args(["serve", "--log=warn", "--set=drain=1s", "--listen", address]);
+        command.arg(format!("--store=sled:{}", self.store().display()));
+        for participant in Role::PARTICIPANTS {
+            let (name, address) = (participant.name(), &self.addresses[participant as usize]);
+            command.arg(format!("--participant={name}=http://{address}"));
+        }
+        command
+    }
+
+    fn spawn(&mut self, name: &str, command: std::process::Command) -> Running {
+        let log = self.folder.join(format!("{name}.log"));
+        let log = OpenOptions::new().create(true).append(true).open(log);
+        let mut child = Command::from(command)
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(log.unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = async {
-            while let Some(line) = output.next_line().await.unwrap() {
-                if line.contains("listening on") {
-                    return true;
-                }
-            }
-            false
-        };
-        match timeout(READY_TIMEOUT, ready).await {
-            Ok(true) => {}
-            Ok(false) => panic!("{role:?} did not start: {:?}", child.wait().await),
-            Err(_) => panic!("{role:?} does not listen after {READY_TIMEOUT:?}"),
-        }
-        let _output = output;
-        self.running[role as usize] = Some(Running { child, _output });
-    }
-
-    fn command(&self, role: Role) -> Command {
-        let address = &self.addresses[role as usize];
-        if role == Role::Coordinator {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_tercet"));
-            without_settings(&mut command);
-            command.args(["serve", "--log=warn", "--set=drain=1s", "--listen", address]);
-            command.arg(format!("--store=sled:{}", self.store().display()));
-            for participant in Role::PARTICIPANTS {
-                let address = &self.addresses[participant as usize];
-                command.arg(format!(
-                    "--participant={}=http://{address}",
-                    participant.name()
-                ));
-            }
-            return command;
-        }
-        // This test starts itself again; see `a_participant_when_asked_to_be_one`.
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([
-            "a_participant_when_asked_to_be_one",
-            "--exact",
-            "--nocapture",
-        ]);
-        let database = self.database(role);
-        let role = format!("{} {address} {}", role.name(), database.display());
-        command.env(participant::ROLE, role).stdin(Stdio::piped());
-        command
+        let id = child.id().expect("it has not been waited for");
+        self.watchdog.begun(id);
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        Running { child, id, output }
     }
 
     /// Ends a process. Asked to end, it has to succeed.
     pub async fn end(&mut self, role: Role, manner: Manner, rng: &mut Rng) {
         let mut running = self.running[role as usize].take().expect("it runs");
-        let child = &mut running.child;
         match manner {
-            Manner::Kill => child.kill().await.unwrap(),
+            Manner::Kill => {}
             Manner::HangAndKill => {
-                signal(child, Signal::STOP);
+                running.signal(Signal::STOP);
                 tokio::time::sleep(Duration::from_millis(rng.u64(HANG_MS))).await;
-                child.kill().await.unwrap();
             }
             Manner::Ask => {
-                signal(child, Signal::TERM);
-                let status = timeout(END_TIMEOUT, child.wait()).await;
+                running.signal(Signal::TERM);
+                let status = timeout(END_TIMEOUT, running.child.wait()).await;
                 let status = status.unwrap_or_else(|_| panic!("{role:?} does not end"));
                 assert!(status.unwrap().success(), "{role:?} ended badly");
             }
         }
+        self.kill(running).await;
+    }
+
+    async fn kill(&mut self, mut running: Running) {
+        running.child.kill().await.unwrap();
+        self.watchdog.ended(running.id);
+    }
+
+    /// From now on it does nothing, and nobody is told.
+    pub fn put_to_sleep(&self, role: Role) {
+        self.signal(role, Signal::STOP);
+    }
+
+    /// It goes on as if nothing had been.
+    pub fn wake(&self, role: Role) {
+        self.signal(role, Signal::CONT);
+    }
+
+    fn signal(&self, role: Role, signal: Signal) {
+        let running = self.running[role as usize].as_ref();
+        running.expect("it runs").signal(signal);
+    }
+
+    /// While a coordinator lives, even one that sleeps, no other may have its store.
+    pub async fn refuse_a_second(&self, rng: &mut Rng) {
+        let second = self.coordinator(&free_address(rng));
+        let second = Command::from(second).kill_on_drop(true).output();
+        let refused = timeout(READY_TIMEOUT, second).await;
+        let refused = refused.expect("S9: a second coordinator runs").unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        let why = "another coordinator is using";
+        assert!(!refused.status.success() && said.contains(why), "{said}");
+    }
+
+    /// What a start on a dead coordinator's store finds. The process that looks dies in its turn, so
+    /// that the next one, too, starts after a crash.
+    pub async fn find_left(&mut self) -> Left {
+        let reader = this_test_as(&format!("reader {}", self.store().display()));
+        let mut reader = self.spawn("reader", reader);
+        let said = reader.until_said(books::LEFT).await;
+        self.kill(reader).await;
+        Left::parse(&said)
     }
 
     /// Ends them all in good order, and has the binary check its store.
@@ -198,30 +227,60 @@ impl Processes {
         for role in Role::ALL {
             self.end(role, Manner::Ask, rng).await;
         }
-        let mut verify = Command::new(env!("CARGO_BIN_EXE_tercet"));
+        let mut verify = std::process::Command::new(env!("CARGO_BIN_EXE_tercet"));
         without_settings(&mut verify);
         verify.args(["store", "verify"]);
         verify.arg(format!("--store=sled:{}", self.store().display()));
-        let verified = verify.output().await.unwrap();
+        let verified = Command::from(verify).output().await.unwrap();
         let said = String::from_utf8_lossy(&verified.stderr);
         assert!(verified.status.success(), "the store is not sound: {said}");
     }
 }
 
+impl Running {
+    /// The line that it says once it is ready.
+    async fn until_said(&mut self, what: &str) -> String {
+        let said = async {
+            while let Some(line) = self.output.next_line().await.unwrap() {
+                if line.contains(what) {
+                    return Some(line);
+                }
+            }
+            None
+        };
+        match timeout(READY_TIMEOUT, said).await {
+            Ok(Some(line)) => line,
+            Ok(None) => panic!("{} did not start: {:?}", self.id, self.child.wait().await),
+            Err(_) => panic!("{} never said {what:?} in {READY_TIMEOUT:?}", self.id),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = Pid::from_raw(self.id.cast_signed()).expect("it has an id");
+        kill_process(id, signal).unwrap();
+    }
+}
+
+/// This test starts itself again, to be one of its processes.
+pub fn this_test_as(role: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args([PROCESS_TEST, "--exact", "--nocapture"]);
+    command.env(ROLE, role);
+    command
+}
+
+/// Set in the environment of such a process: what it is, and what it needs to know, parted by spaces.
+pub const ROLE: &str = "KILL_ROLE";
+const PROCESS_TEST: &str = "a_process_of_this_test_when_asked_to_be_one";
+
 /// Without the settings of whoever runs the test.
-fn without_settings(command: &mut Command) {
+fn without_settings(command: &mut std::process::Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("TERCET_") || name == "RUST_LOG" {
             command.env_remove(&*name);
         }
     }
-}
-
-fn signal(child: &Child, signal: Signal) {
-    let id = child.id().expect("it has not ended");
-    let id = Pid::from_raw(id.cast_signed()).expect("it has an id");
-    kill_process(id, signal).unwrap();
 }
 
 /// A port that is free now, for a process to keep over its restarts.

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
-
-use super::resend::Until;
+use super::resend::{Until, from_now};
 use crate::proto::v1::{self, ReplyMode, RetryPolicy};
 
 /// How long an id protects from running twice, unless told otherwise: long enough for any retry
@@ -132,7 +130,7 @@ pub(crate) fn until(wait: Duration, expires_at: SystemTime) -> Until {
         .duration_since(SystemTime::now())
         .unwrap_or_default();
     Until {
-        protected: Some(Instant::now() + left),
+        protected: Some(from_now(left)),
         ..Until::wait(wait)
     }
 }

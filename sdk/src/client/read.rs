@@ -8,7 +8,7 @@ use tonic::{Streaming, transport::Channel};
 use super::{
     Client, Error, Outcome, Transaction, Watch,
     options::duration,
-    resend::{MARGIN, backoff},
+    resend::{MARGIN, backoff, from_now},
     with_deadline,
 };
 use crate::proto::v1::{
@@ -75,7 +75,7 @@ impl Client {
     /// # Errors
     /// [`Error::Refused`], as [`Client::get`].
     pub async fn wait(&self, id: &str, timeout: Duration) -> Result<Outcome, Error> {
-        let until = Instant::now() + timeout;
+        let until = from_now(timeout);
         let mut rounds = 0;
         loop {
             let left = until.saturating_duration_since(Instant::now());

@@ -43,10 +43,16 @@ pub(crate) struct Until {
 impl Until {
     pub(crate) fn wait(wait: Duration) -> Self {
         Self {
-            wait: Instant::now() + wait,
+            wait: from_now(wait),
             protected: None,
         }
     }
+}
+
+/// This long from now. A wait without an end in sight ends in a century: clocks end, too.
+pub(crate) fn from_now(wait: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    Instant::now() + wait.min(CENTURY)
 }
 
 /// Calls `attempt` with the wait that is left, until it has a definite answer or the time is over.
@@ -112,6 +118,5 @@ pub(crate) fn backoff(number: u32) -> Duration {
     let full = DELAY_FIRST
         .saturating_mul(1 << number.saturating_sub(1).min(10))
         .min(DELAY_MAX);
-    let permille = 500 + u32::from(uuid::Uuid::new_v4().as_bytes()[0]) * 500 / 255;
-    full * permille / 1000
+    full * fastrand::u32(500..=1000) / 1000
 }

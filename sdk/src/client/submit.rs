@@ -9,9 +9,12 @@ use super::{
     options::{self, Options, PROTECTION_DEFAULT},
     resend::Until,
 };
-use crate::proto::{
-    participant::v1::Payload,
-    v1::{BranchSpec, SubmitTransactionRequest},
+use crate::{
+    proto::{
+        participant::v1::Payload,
+        v1::{BranchSpec, SubmitTransactionRequest},
+    },
+    times::span,
 };
 
 /// How long a call waits for its outcome, unless told otherwise.
@@ -51,7 +54,7 @@ impl Submit {
     pub fn decode(request: &[u8]) -> Result<Self, prost::DecodeError> {
         let request = SubmitTransactionRequest::decode(request)?;
         let default = Self::new(request.transaction_id);
-        let wait = request.wait_timeout.and_then(|wait| wait.try_into().ok());
+        let wait = request.wait_timeout.and_then(span);
         let expires_at = request
             .submit_expire_time
             .and_then(|time| time.try_into().ok());

@@ -93,7 +93,7 @@ impl Position {
     /// Everything up to this revision is known.
     fn after(revision: i64) -> Self {
         Self {
-            revision: revision + 1,
+            revision: revision.saturating_add(1),
             given: 0,
         }
     }
@@ -107,7 +107,7 @@ impl Position {
     }
 
     fn after_revision(self) -> i64 {
-        (self.revision - 1).max(0)
+        self.revision.saturating_sub(1).max(0)
     }
 }
 

@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
+use futures::{FutureExt as _, future::Shared};
 use prost::bytes::Bytes;
 use tercet_core::{
     fence::{self as core, Call, Finish, JobEnd, Row, State},
     payload::Failure,
 };
 use tokio::{
-    sync::watch,
+    sync::oneshot,
     time::{Instant, sleep, timeout_at},
 };
 
@@ -46,8 +47,11 @@ const UNDO_WAIT: Duration = Duration::from_millis(50);
 /// The jobs of this process.
 #[derive(Clone, Default)]
 pub(crate) struct Jobs {
-    running: Arc<Mutex<HashMap<BranchKey, watch::Receiver<Option<Ended>>>>>,
+    running: Arc<Mutex<HashMap<BranchKey, Job>>>,
 }
+
+/// The end of a job, for everybody who waits for it.
+type Job = Shared<oneshot::Receiver<Ended>>;
 
 /// How a job ended.
 #[derive(Clone, Debug)]
@@ -72,10 +76,10 @@ impl<F: Fence> Calls<F> {
     ) -> Result<Reply, Problem> {
         let deadline = Instant::now() + self.answer_within;
         for _ in 0..JOBS_PER_CALL_MAX {
-            let (mut ended, is_ours) = self.start_or_join(handler, branch)?;
-            let ended = match timeout_at(deadline, ended.wait_for(Option::is_some)).await {
-                Ok(Ok(ended)) => ended.clone(),
-                Ok(Err(_dropped)) => Some(Ended::Problem(Problem::Panicked)),
+            let (job, is_ours) = self.start_or_join(handler, branch)?;
+            let ended = match timeout_at(deadline, job).await {
+                Ok(Ok(ended)) => ended,
+                Ok(Err(_dropped)) => Ended::Problem(Problem::Panicked),
                 Err(_elapsed) => return Ok(Reply::Processing(super::RETRY_AFTER_DEFAULT)),
             };
             if let Some(reply) = self.answer_of_row(&branch.key, call).await? {
@@ -83,12 +87,12 @@ impl<F: Fence> Calls<F> {
             }
             // Still owed. What another call's job came to says nothing about this one.
             match ended {
-                Some(Ended::Processing(retry_after)) if is_ours => {
+                Ended::Processing(retry_after) if is_ours => {
                     return Ok(Reply::Processing(retry_after));
                 }
-                Some(Ended::Refused(failure)) if is_ours => return Ok(Reply::Failed(failure)),
-                Some(Ended::Problem(problem)) if is_ours => return Err(problem),
-                Some(_) | None => {}
+                Ended::Refused(failure) if is_ours => return Ok(Reply::Failed(failure)),
+                Ended::Problem(problem) if is_ours => return Err(problem),
+                _ => {}
             }
         }
         Ok(Reply::Processing(super::RETRY_AFTER_DEFAULT))
@@ -99,7 +103,7 @@ impl<F: Fence> Calls<F> {
         self: &Arc<Self>,
         handler: &Arc<dyn RemoteHandler>,
         branch: &Branch,
-    ) -> Result<(watch::Receiver<Option<Ended>>, bool), Problem> {
+    ) -> Result<(Job, bool), Problem> {
         let mut running = self.jobs.lock();
         let count = running.len();
         let slot = match running.entry(branch.key.clone()) {
@@ -109,8 +113,9 @@ impl<F: Fence> Calls<F> {
             }
             Entry::Vacant(slot) => slot,
         };
-        let (sender, receiver) = watch::channel(None);
-        slot.insert(receiver.clone());
+        let (sender, receiver) = oneshot::channel();
+        let job = receiver.shared();
+        slot.insert(job.clone());
         let place = Place {
             jobs: self.jobs.clone(),
             key: branch.key.clone(),
@@ -128,9 +133,9 @@ impl<F: Fence> Calls<F> {
                 tracing::warn!(branch = %branch.key, %problem, "remote work will be repeated");
             }
             drop(place);
-            sender.send_replace(Some(ended));
+            let _ = sender.send(ended); // nobody may be waiting any more
         });
-        Ok((receiver, true))
+        Ok((job, true))
     }
 
     /// Runs what the row owes until it owes nothing.
@@ -185,9 +190,7 @@ impl<F: Fence> Calls<F> {
 }
 
 impl Jobs {
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<BranchKey, watch::Receiver<Option<Ended>>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<BranchKey, Job>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

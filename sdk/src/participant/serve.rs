@@ -237,6 +237,7 @@ impl<F: Fence> Participant<F> {
         };
         tracing::info!(participant = name, "serving");
         tokio::select! {
+            biased;
             ended = served => ended?,
             () = drained => tracing::warn!(participant = name, "calls were cut off at shutdown"),
         }

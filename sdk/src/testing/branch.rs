@@ -37,7 +37,7 @@ impl Answer {
             Ok(Outcome::Success) => Self::Success(result.filter(is_something)),
             Ok(Outcome::Failed) => Self::Failed(failure.unwrap_or_default()),
             Ok(Outcome::Processing | Outcome::Unspecified) | Err(_) => {
-                Self::Processing(retry_after.and_then(|delay| delay.try_into().ok()))
+                Self::Processing(retry_after.and_then(crate::times::span))
             }
         }
     }

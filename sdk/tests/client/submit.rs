@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use prost::Message as _;
 use tercet_sdk::{
     client::{Branch, Client, Error, Failure, Methods, Outcome, Payload, Submit},
     proto::{participant::v1::Outcome as OutcomeCode, v1::*},
@@ -331,4 +332,30 @@ async fn an_address_that_cannot_work_is_refused_with_the_remedy() {
         let error = Client::new(url).unwrap_err().to_string();
         assert!(error.contains(url) && error.contains(remedy), "{error}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_and_a_protection_without_an_end_in_sight_are_no_overflow() {
+    let (script, client) = coordinator();
+    let request = SubmitTransactionRequest {
+        wait_timeout: Some(prost_types::Duration {
+            seconds: i64::MAX,
+            nanos: 0,
+        }),
+        submit_expire_time: Some(prost_types::Timestamp {
+            seconds: i64::MAX,
+            nanos: 0,
+        }),
+        transaction_id: "order-7".into(),
+        ..SubmitTransactionRequest::default()
+    };
+    let order = Submit::decode(&request.encode_to_vec()).expect("it is valid");
+    script.submit.script([submitted(confirmed())]);
+    let outcome = client.submit(&order).await.expect("it is no refusal");
+    assert!(matches!(outcome, Outcome::Success(_)));
+    script.wait.script([Step::Reply(WaitTransactionResponse {
+        transaction: Some(confirmed()),
+    })]);
+    let outcome = client.wait("order-7", Duration::MAX).await;
+    assert!(matches!(outcome, Ok(Outcome::Success(_))));
 }

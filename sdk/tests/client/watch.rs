@@ -110,3 +110,25 @@ async fn a_watch_ends_with_what_stops_it() {
     assert_eq!(seen, ["error "]);
     assert_eq!(asked.len(), 10);
 }
+
+#[tokio::test(start_paused = true)]
+async fn revisions_at_their_ends_are_followed_like_any_other() {
+    for revision in [i64::MIN, -1, i64::MAX - 1, i64::MAX] {
+        let (script, client) = coordinator();
+        let beat = WatchTransactionResponse {
+            item: Some(Item::Heartbeat(Heartbeat { revision })),
+        };
+        let lost = || Err(Status::new(Code::Unavailable, "the stream is lost"));
+        script.watch.script([
+            Step::Reply(vec![
+                snapshot(revision, TransactionState::Trying),
+                Ok(beat),
+                lost(),
+            ]),
+            Step::Reply(vec![event(revision, "b1", TransactionState::Confirmed)]),
+        ]);
+        let (seen, asked) = watched(&script, &client).await;
+        assert_eq!(seen.len(), 2, "{seen:?}");
+        assert_eq!(asked, [0, revision.clamp(0, i64::MAX - 1)]);
+    }
+}

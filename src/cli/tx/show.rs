@@ -14,7 +14,7 @@ const LINE_WIDTH_MAX: usize = 100;
 
 /// One transaction with its branches.
 pub(super) fn transaction(transaction: &Transaction, format: Format) -> Result<(), Problem> {
-    let value = message(TRANSACTION, transaction.as_message());
+    let value = message(TRANSACTION, transaction.as_message())?;
     match format {
         Format::Json => output::json(&value),
         Format::Table => output::text(&details(&value)),
@@ -35,7 +35,7 @@ pub(super) fn outcome(transaction: &Transaction) -> &'static str {
 
 /// Where a watch begins.
 pub(super) fn snapshot(transaction: &Transaction, format: Format) -> Result<(), Problem> {
-    let value = message(TRANSACTION, transaction.as_message());
+    let value = message(TRANSACTION, transaction.as_message())?;
     match format {
         Format::Json => output::json_line(&json!({ "snapshot": value })),
         Format::Table => output::text(&details(&value)),
@@ -44,7 +44,7 @@ pub(super) fn snapshot(transaction: &Transaction, format: Format) -> Result<(), 
 
 /// One step of a watch.
 pub(super) fn event(event: &TransactionEvent, format: Format) -> Result<(), Problem> {
-    let value = message(EVENT, event);
+    let value = message(EVENT, event)?;
     match format {
         Format::Json => output::json_line(&json!({ "event": value })),
         Format::Table => output::text(&line(&value)),
@@ -54,9 +54,10 @@ pub(super) fn event(event: &TransactionEvent, format: Format) -> Result<(), Prob
 /// The whole timeline.
 pub(super) fn events(events: &[TransactionEvent], format: Format) -> Result<(), Problem> {
     let events = events.iter().map(|event| message(EVENT, event));
+    let events: Vec<_> = events.collect::<Result<_, _>>()?;
     match format {
-        Format::Json => output::json(&json!({ "events": events.collect::<Vec<_>>() })),
-        Format::Table => output::text(&events.map(|event| line(&event)).collect::<String>()),
+        Format::Json => output::json(&json!({ "events": events })),
+        Format::Table => output::text(&events.iter().map(line).collect::<String>()),
     }
 }
 
@@ -66,9 +67,9 @@ pub(super) fn page(page: &Page, format: Format) -> Result<(), Problem> {
         .transactions
         .iter()
         .map(|it| message(TRANSACTION, it.as_message()));
+    let transactions: Vec<_> = transactions.collect::<Result<_, _>>()?;
     let token = page.next_page_token.as_deref().unwrap_or_default();
     if format == Format::Json {
-        let transactions: Vec<_> = transactions.collect();
         return output::json(&json!({ "transactions": transactions, "nextPageToken": token }));
     }
     let mut table = Table::new(&["ID", "TYPE", "STATE", "OUTCOME", "CREATED"]);

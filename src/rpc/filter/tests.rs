@@ -206,12 +206,113 @@ proptest! {
     }
 
     #[test]
+    fn what_is_written_as_a_filter_is_read_as_it(terms in prop::collection::vec(terms(), 0..9)) {
+        let (texts, terms): (Vec<_>, Vec<_>) = terms.into_iter().unzip();
+        let text = texts.join(" AND ");
+        if text.len() <= FILTER_BYTES_MAX {
+            prop_assert_eq!(Filter::parse(&text), Ok(Filter { terms }));
+        }
+    }
+
+    #[test]
+    fn a_filter_with_a_hole_is_an_error_or_a_filter(
+        terms in prop::collection::vec(terms(), 1..4), at in any::<prop::sample::Index>(), with in "\\PC{0,3}",
+        record in crate::arbitrary::records(),
+    ) {
+        let texts: Vec<_> = terms.into_iter().map(|(text, _)| text).collect();
+        let mut text: Vec<_> = texts.join(" AND ").chars().collect();
+        let at = at.index(text.len());
+        text.splice(at..at + 1, with.chars());
+        let text: String = text.into_iter().collect();
+        let _ = Filter::parse(&text).map(|it| (it.matches(&record), it.listing()));
+    }
+
+    #[test]
     fn quoted_text_is_read_as_it_was_written(text in "\\PC*") {
-        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-        let parsed = Filter::parse(&format!("type != \"{quoted}\""));
+        let quoted = quoted(&text);
+        let parsed = Filter::parse(&format!("type != {quoted}"));
         if quoted.len() < 4000 {
             let term = Term::Type(Equal(false), text.into());
             prop_assert_eq!(parsed, Ok(Filter { terms: vec![term] }));
         }
     }
+}
+
+/// A term, and how it is written.
+fn terms() -> impl Strategy<Value = (String, Term)> {
+    let text = "[\\PC]{0,9}";
+    let about = (any::<bool>(), 0..7_usize, text, "[a-zA-Z0-9._/-]{1,9}");
+    let about = about.prop_map(|(is, field, text, key)| {
+        let equal = Equal(is);
+        let operator = if is { "=" } else { "!=" };
+        let quoted = quoted(&text);
+        let value: Arc<str> = text.into();
+        match field {
+            0 => (
+                format!("state{operator}MIXED"),
+                Term::State(equal, pb::TransactionState::Mixed),
+            ),
+            1 => {
+                let outcome = participant::Outcome::Failed;
+                (
+                    format!("outcome {operator} FAILED"),
+                    Term::Outcome(equal, outcome),
+                )
+            }
+            2 => (
+                format!("attention {operator} ANY"),
+                Term::Attention(equal, None),
+            ),
+            3 => (
+                format!("type {operator} {quoted}"),
+                Term::Type(equal, value),
+            ),
+            4 => (
+                format!("business_key{operator}{quoted}"),
+                Term::BusinessKey(equal, value),
+            ),
+            5 => (
+                format!("participant {operator} {quoted}"),
+                Term::Participant(equal, value),
+            ),
+            _ => (
+                format!("labels.{key} {operator} {quoted}"),
+                Term::Label(key.into(), equal, value),
+            ),
+        }
+    });
+    // The years that RFC 3339 can write.
+    let ms = -62_135_596_800_000..=253_402_300_799_999_i64;
+    let time = (
+        prop::sample::select(&["=", "!=", "<", ">"][..]),
+        any::<bool>(),
+        ms,
+    );
+    let time = time.prop_map(|(operator, create, ms)| {
+        let time = prost_types::Timestamp {
+            seconds: ms.div_euclid(1000),
+            nanos: i32::try_from(ms.rem_euclid(1000)).expect("small") * 1_000_000,
+        };
+        let parsed = match operator {
+            "<" => Operator::Less,
+            ">" => Operator::Greater,
+            _ => Operator::Equal(Equal(operator == "=")),
+        };
+        match create {
+            true => (
+                format!("create_time {operator} {time}"),
+                Term::CreateTime(parsed, ms),
+            ),
+            false => (
+                format!("update_time{operator}{time}"),
+                Term::UpdateTime(parsed, ms),
+            ),
+        }
+    });
+    prop_oneof![4 => about, 1 => time]
+}
+
+fn quoted(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{text}\"")
 }

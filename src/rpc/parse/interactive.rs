@@ -77,7 +77,7 @@ pub(in super::super) fn into_spec(
 ) -> Result<BranchSpec, Faults> {
     let mut faults = Faults::default();
     let origin = &record.origin;
-    let timeout_ms = u64::try_from(origin.expire_ms - origin.create_ms).unwrap_or(0);
+    let timeout_ms = u64::try_from(origin.expire_ms.saturating_sub(origin.create_ms)).unwrap_or(0);
     if let Some(asked_ms) = request.draft.try_timeout_ms.filter(|it| *it > timeout_ms) {
         let why = format_args!(
             "{asked_ms} ms is longer than the transaction's timeout of {timeout_ms} ms"

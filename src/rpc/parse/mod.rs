@@ -5,6 +5,8 @@
 
 mod branch;
 mod field;
+#[cfg(test)]
+mod hostile;
 mod interactive;
 mod options;
 mod read;

@@ -1,7 +1,5 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use proptest::prelude::*;
-use prost::Message;
 use tercet_core::{operation::Operation, outcome::ReplyMode, request::Report, transaction::Target};
 
 use super::{super::arrival::Arrival, *};
@@ -478,62 +476,4 @@ fn only_the_end_of_an_operation_is_reported() {
     };
     let faults = report(unnamed, &Limits::default()).expect_err("FAILED without a reason");
     assert_eq!(listed(&faults), invalid("failure.reason"));
-}
-
-proptest! {
-    #[test]
-    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-        let limits = Limits::default();
-        if let Ok(request) = pb::SubmitTransactionRequest::decode(&*bytes) {
-            let _ = submit(request, &arrival(), &limits);
-        }
-        if let Ok(request) = pb::BeginTransactionRequest::decode(&*bytes) {
-            let _ = begin(request, &arrival(), &limits);
-        }
-        if let Ok(request) = pb::TryBranchRequest::decode(&*bytes) {
-            let _ = try_branch(request, &limits);
-        }
-        if let Ok(request) = pb::CommitTransactionRequest::decode(&*bytes) {
-            let _ = commit(&request, &limits);
-        }
-        if let Ok(request) = pb::RollbackTransactionRequest::decode(&*bytes) {
-            let _ = rollback(&request, &limits);
-        }
-        if let Ok(request) = pb::ReportBranchRequest::decode(&*bytes) {
-            let _ = report(request, &limits);
-        }
-        if let Ok(request) = pb::ListTransactionsRequest::decode(&*bytes) {
-            let _ = list(&request, super::super::page::Question::Transactions(&request.filter), &limits);
-        }
-    }
-
-    /// Mostly well-formed messages, so that parsing gets past the decoder.
-    #[test]
-    fn no_values_panic(
-        id in ".{0,9}", seconds in any::<i64>(), nanos in any::<i32>(), number in any::<i32>(),
-        key in ".{0,70}", bytes in prop::collection::vec(any::<u8>(), 0..64), count in 0_usize..70,
-    ) {
-        let duration = Some(prost_types::Duration { seconds, nanos });
-        let branch = pb::BranchSpec { branch_id: id.clone(), try_timeout: duration, ..contract("") };
-        let decoded = pb::BranchSpec::decode(&*bytes).unwrap_or(branch);
-        let request = pb::SubmitTransactionRequest {
-            transaction_id: id,
-            options: Some(pb::TransactionOptions {
-                labels: [(key.clone(), key)].into(),
-                timeout: duration,
-                reply_mode: number,
-                retry_policy: Some(pb::RetryPolicy {
-                    intervals: vec![prost_types::Duration { seconds, nanos }; count],
-                    jitter_permille: Some(number),
-                    attention_after_attempts: number,
-                }),
-                ..pb::TransactionOptions::default()
-            }),
-            branches: vec![decoded; count],
-            wait_timeout: duration,
-            submit_expire_time: Some(prost_types::Timestamp { seconds, nanos }),
-            validate_only: false,
-        };
-        let _ = submit(request, &arrival(), &Limits::default());
-    }
 }

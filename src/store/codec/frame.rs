@@ -30,6 +30,21 @@ pub(in crate::store) fn seal(message: &impl Message) -> Vec<u8> {
     bytes
 }
 
+/// Bytes as a body, whatever they are.
+#[cfg(test)]
+pub(in crate::store) fn seal_bytes(body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![VERSION, 0, 0, 0, 0];
+    bytes.extend_from_slice(
+        &u32::try_from(body.len())
+            .expect("it is short")
+            .to_le_bytes(),
+    );
+    bytes.extend_from_slice(body);
+    let checksum = checksum(&bytes);
+    bytes[1..=CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
 /// The body, if it is whole.
 pub(in crate::store) fn open(mut bytes: Bytes) -> Result<Bytes, DecodeError> {
     let len = framed_len(&bytes).ok_or(DecodeError::TooShort(bytes.len()))?;

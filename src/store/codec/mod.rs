@@ -32,9 +32,15 @@ use prost::{Message, bytes::Bytes};
 use tercet_core::{check::Violation, ids::IdError};
 
 use super::{Record, UnixMs};
+use crate::fields::fields;
 
 /// The most bytes a record has without its payloads.
 pub const BARE_BYTES_MAX: usize = 64 * 1024;
+/// Fields of a record, those of its transaction among them: many times what its branches, attentions and
+/// lines of history can be. One more may take two bytes here and some hundred in memory.
+const FIELDS_MAX: usize = 4096;
+/// What counts up by one never comes here, and readers of the API have no more than 63 bits for it.
+const COUNTED_MAX: u64 = i64::MAX.unsigned_abs();
 
 /// Why bytes are no record.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +70,12 @@ pub(super) enum DecodeError {
     /// The body is no protobuf.
     #[error("its body can't be parsed: {0}")]
     Wire(#[from] prost::DecodeError),
+    /// More than any record has.
+    #[error("it has {0} fields; at most {FIELDS_MAX} are allowed")]
+    TooManyFields(usize),
+    /// Lines of history that don't stand in the order in which they were written.
+    #[error("its history is not in the order of revisions, or goes past its own")]
+    History,
     /// A field that is never left out.
     #[error("it has no {0}")]
     Missing(&'static str),
@@ -100,7 +112,20 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`] says what is wrong with them; no bytes are read as a record that was not written.
 pub(super) fn decode(bytes: Bytes) -> Result<Record, DecodeError> {
-    read::record(wire::Record::decode(frame::open(bytes)?)?)
+    let body = frame::open(bytes)?;
+    let fields = fields(&body, &[wire::TRANSACTION_TAG]);
+    if fields > FIELDS_MAX {
+        return Err(DecodeError::TooManyFields(fields));
+    }
+    read::record(wire::Record::decode(body)?)
+}
+
+/// A number that was counted up to; what is near the end of its 64 bits was not.
+pub(super) fn counted(what: &'static str, number: u64) -> Result<u64, DecodeError> {
+    if number > COUNTED_MAX {
+        return Err(DecodeError::Number { what, number });
+    }
+    Ok(number)
 }
 
 /// What a store has to know of a record to put another in its place.

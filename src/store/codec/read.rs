@@ -11,7 +11,7 @@ use tercet_core::{
     transaction::{Attempts, Attention, Branch, BranchSpec, Methods, State, Target, Transaction},
 };
 
-use super::{DecodeError, Head, numbers::Numbered, wire};
+use super::{DecodeError, Head, counted, numbers::Numbered, wire};
 use crate::store::{BranchTimes, HistoryEvent, Origin, Record};
 
 pub(super) fn record(it: wire::Record) -> Result<Record, DecodeError> {
@@ -23,12 +23,12 @@ pub(super) fn record(it: wire::Record) -> Result<Record, DecodeError> {
         .iter()
         .map(|it| it.raised_ms)
         .collect();
-    let history: Result<_, _> = it.history.into_iter().map(history_event).collect();
+    let revision = revision(it.revision)?;
     Ok(Record {
         id: id("transaction id", it.id)?,
-        revision: revision(it.revision)?,
-        epoch: it.epoch,
-        boot: it.boot,
+        revision,
+        epoch: counted("epoch", it.epoch)?,
+        boot: counted("boot", it.boot)?,
         origin: Arc::new(origin),
         transaction: self::transaction(transaction)?,
         update_ms: it.update_ms,
@@ -38,8 +38,8 @@ pub(super) fn record(it: wire::Record) -> Result<Record, DecodeError> {
         cut_down: it.cut_down,
         branch_times,
         attention_ms,
-        history: history?,
-        history_dropped_revision: it.history_dropped_revision,
+        history: history(it.history, revision)?,
+        history_dropped_revision: counted("revision", it.history_dropped_revision)?,
     })
 }
 
@@ -48,7 +48,7 @@ pub(super) fn head(it: wire::Head) -> Result<Head, DecodeError> {
     let transaction = it.transaction.ok_or(DecodeError::Missing("transaction"))?;
     Ok(Head {
         revision: revision(it.revision)?,
-        epoch: it.epoch,
+        epoch: counted("epoch", it.epoch)?,
         finished: State::of(transaction.state)?.is_terminal(),
         keep_until_ms: it.keep_until_ms,
         business_key: origin.business_key,
@@ -58,7 +58,7 @@ pub(super) fn head(it: wire::Head) -> Result<Head, DecodeError> {
 fn revision(number: u64) -> Result<u64, DecodeError> {
     match number {
         0 => Err(DecodeError::Missing("revision")),
-        _ => Ok(number),
+        _ => counted("revision", number),
     }
 }
 
@@ -194,6 +194,20 @@ fn attention(it: wire::Attention) -> Result<Attention, DecodeError> {
         branch: position(it.branch)?,
         detail: it.detail.into(),
     })
+}
+
+/// Pages and watches find their place by revisions, so they have to be in order.
+fn history(
+    lines: Vec<wire::HistoryEvent>,
+    revision: u64,
+) -> Result<Vec<HistoryEvent>, DecodeError> {
+    let history: Result<Vec<_>, _> = lines.into_iter().map(history_event).collect();
+    let history = history?;
+    let ordered = history.is_sorted_by_key(|line| line.revision);
+    if !ordered || history.last().is_some_and(|line| line.revision > revision) {
+        return Err(DecodeError::History);
+    }
+    Ok(history)
 }
 
 fn history_event(it: wire::HistoryEvent) -> Result<HistoryEvent, DecodeError> {

@@ -1,27 +1,26 @@
 //! What is written is read back, and nothing else is.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use proptest::{collection::vec, option, prelude::*, sample::select};
+use proptest::{collection::vec, prelude::*};
 use prost::bytes::Bytes;
 use tercet_core::{
-    ids::{BranchId, ParticipantName, TransactionId},
+    ids::TransactionId,
     operation::Operation,
-    outcome::{Decision, Outcome, ReplyMode},
+    outcome::{Outcome, ReplyMode},
     payload::{Failure, Payload},
-    retry::{Pace, RetryPolicy},
-    step::{Call, Event},
-    transaction::{
-        Attempts, Attention, AttentionReason, Branch, BranchSpec, BranchState, Methods, Next,
-        Resolution, State, Target, Transaction,
-    },
+    transaction::{AttentionReason, BranchState, Next, State, Transaction},
 };
 
-use super::{DecodeError, decode, decode_head, encode, numbers::Numbered, wire};
-use crate::store::{BranchTimes, HistoryEvent, Origin, Record};
+use super::{DecodeError, FIELDS_MAX, decode, decode_head, encode, frame, numbers::Numbered, wire};
+use crate::{
+    arbitrary::records,
+    mangle::{cases, mangled, manglings},
+    store::Record,
+};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(cases(128))]
 
     #[test]
     fn what_is_written_is_read_back(record in records()) {
@@ -41,10 +40,10 @@ proptest! {
     }
 
     #[test]
-    fn an_arbitrary_body_under_a_good_checksum_never_panics(body in vec(any::<u8>(), 0..400)) {
-        if let Ok(wire) = <wire::Record as prost::Message>::decode(&body[..]) {
-            let _ = super::read::record(wire);
-        }
+    fn an_arbitrary_body_under_a_good_checksum_is_an_error_or_a_record(
+        body in vec(any::<u8>(), 0..400),
+    ) {
+        is_an_error_or_a_record(&body)?;
     }
 
     #[test]
@@ -56,7 +55,19 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8))]
+    #![proptest_config(cases(512))]
+
+    #[test]
+    fn a_mangled_record_under_a_good_checksum_is_an_error_or_a_record(
+        record in records(), manglings in manglings(),
+    ) {
+        let body = frame::open(encode(&record).into()).expect("it is whole");
+        is_an_error_or_a_record(&mangled(&body, &manglings))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(8))]
 
     #[test]
     fn every_flipped_bit_is_noticed(record in records()) {
@@ -147,6 +158,76 @@ fn numbers_are_unambiguous_and_never_zero() {
     holds::<AttentionReason>();
 }
 
+#[test]
+fn a_number_that_nobody_can_have_counted_up_to_is_an_error() {
+    let changes: [fn(&mut Record); 4] = [
+        |it| it.revision = u64::MAX,
+        |it| it.epoch = u64::MAX,
+        |it| it.boot = 1 << 63,
+        |it| it.history_dropped_revision = u64::MAX,
+    ];
+    for change in changes {
+        let mut record = smallest();
+        change(&mut record);
+        let error = decode(encode(&record).into()).expect_err("it would overflow");
+        assert!(matches!(error, DecodeError::Number { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_history_out_of_order_is_an_error() {
+    for revisions in [&[2, 1][..], &[1, 9]] {
+        let mut wire = super::write::record(&smallest());
+        wire.revision = 3;
+        wire.history = revisions.iter().map(|&revision| line(revision)).collect();
+        let error = super::read::record(wire).expect_err("no page of it could be found again");
+        assert!(matches!(error, DecodeError::History), "{error}");
+    }
+}
+
+#[test]
+fn a_body_of_more_fields_than_a_record_has_is_not_even_decoded() {
+    let line = wire::HistoryEvent::default();
+    let transaction = |branches| wire::Transaction {
+        branches: vec![wire::Branch::default(); branches],
+        ..wire::Transaction::default()
+    };
+    let long = wire::Record {
+        history: vec![line; FIELDS_MAX],
+        ..super::write::record(&smallest())
+    };
+    let wide = wire::Record {
+        transaction: Some(transaction(FIELDS_MAX)),
+        ..super::write::record(&smallest())
+    };
+    for wire in [long, wide] {
+        let error = decode(frame::seal(&wire).into()).expect_err("two bytes each");
+        assert!(matches!(error, DecodeError::TooManyFields(_)), "{error}");
+    }
+}
+
+/// What decodes says the same of itself as its head, and is the same once it is written anew.
+fn is_an_error_or_a_record(body: &[u8]) -> Result<(), TestCaseError> {
+    let bytes = frame::seal_bytes(body);
+    let head = decode_head(bytes.clone().into());
+    let Ok(record) = decode(bytes.into()) else {
+        return Ok(());
+    };
+    let again = encode(&record);
+    let head_again = decode_head(again.clone().into()).expect("its head is read");
+    prop_assert_eq!(head.expect("its head is read"), head_again);
+    prop_assert_eq!(decode(again.into()).expect("it is read"), record);
+    Ok(())
+}
+
+fn line(revision: u64) -> wire::HistoryEvent {
+    wire::HistoryEvent {
+        revision,
+        state: 1,
+        ..wire::HistoryEvent::default()
+    }
+}
+
 pub(in crate::store) fn smallest() -> Record {
     let failure = Failure::new("ROLLED_BACK", "before it came");
     Record {
@@ -166,334 +247,4 @@ pub(in crate::store) fn smallest() -> Record {
         history: vec![],
         history_dropped_revision: 0,
     }
-}
-
-fn records() -> impl Strategy<Value = Record> {
-    let numbers = (
-        1..u64::MAX,
-        any::<u64>(),
-        any::<u64>(),
-        any::<u64>(),
-        any::<bool>(),
-    );
-    let times = (
-        any::<i64>(),
-        option::of(any::<i64>()),
-        option::of(any::<i64>()),
-        option::of(any::<i64>()),
-    );
-    let id = "[A-Za-z0-9._:-]{1,128}";
-    let history = vec(history_events(), 0..6);
-    let parts = (id, numbers, times, origins(), transactions(), history);
-    parts.prop_flat_map(|(id, numbers, times, origin, transaction, history)| {
-        let branch_times = vec(branch_times(), transaction.branches.len());
-        let attention_ms = vec(any::<i64>(), transaction.attentions.len());
-        (branch_times, attention_ms).prop_map(move |(branch_times, attention_ms)| {
-            let (revision, epoch, boot, history_dropped_revision, cut_down) = numbers;
-            let (update_ms, decide_ms, finish_ms, keep_until_ms) = times;
-            Record {
-                id: TransactionId::parse(&id).expect("a valid id"),
-                revision,
-                epoch,
-                boot,
-                origin: Arc::new(origin.clone()),
-                transaction: transaction.clone(),
-                update_ms,
-                decide_ms,
-                finish_ms,
-                keep_until_ms,
-                cut_down,
-                branch_times,
-                attention_ms,
-                history: history.clone(),
-                history_dropped_revision,
-            }
-        })
-    })
-}
-
-fn origins() -> impl Strategy<Value = Origin> {
-    let words = (text(), text(), text());
-    let numbers = (any::<i64>(), any::<i64>(), any::<u64>(), any::<u128>());
-    let parts = (
-        option::of(any::<[u8; 32]>()),
-        words,
-        texts(),
-        texts(),
-        numbers,
-    );
-    parts.prop_map(|(digest, words, labels, switches, numbers)| {
-        let (transaction_type, business_key, traceparent) = words;
-        let (create_ms, expire_ms, try_timeout_ms, report_token) = numbers;
-        Origin {
-            digest,
-            transaction_type,
-            business_key,
-            labels,
-            switches,
-            create_ms,
-            expire_ms,
-            try_timeout_ms,
-            report_token,
-            traceparent,
-        }
-    })
-}
-
-/// A state, and the branch states that can stand beside it.
-fn states() -> impl Strategy<Value = (State, Vec<BranchState>)> {
-    let done = BranchState::Resolved(Resolution::Done);
-    let abandoned = BranchState::Resolved(Resolution::Abandoned);
-    let ended = |state, branch| (state, vec![branch, done], None);
-    let mixed = |decision, branch| (State::Mixed(decision), vec![branch, done], Some(abandoned));
-    let open = |state, owing, ended| (state, vec![owing, ended, done, abandoned], Some(owing));
-    let shapes = vec![
-        (
-            State::Trying,
-            vec![BranchState::Trying, BranchState::Tried],
-            Some(BranchState::Trying),
-        ),
-        open(
-            State::Confirming,
-            BranchState::Confirming,
-            BranchState::Confirmed,
-        ),
-        open(
-            State::Canceling,
-            BranchState::Canceling,
-            BranchState::Canceled,
-        ),
-        ended(State::Confirmed, BranchState::Confirmed),
-        ended(State::Canceled, BranchState::Canceled),
-        mixed(Decision::Commit, BranchState::Confirmed),
-        mixed(Decision::Cancel, BranchState::Canceled),
-    ];
-    select(shapes).prop_flat_map(|(state, possible, needed)| {
-        let branches = vec(select(possible), 0..5);
-        branches.prop_map(move |mut branches| {
-            branches.extend(needed);
-            (state, branches)
-        })
-    })
-}
-
-fn transactions() -> impl Strategy<Value = Transaction> {
-    let flags = any::<[bool; 3]>();
-    let parts = (
-        states(),
-        select(ReplyMode::ALL),
-        flags,
-        policies(),
-        option::of(failures()),
-    );
-    let attentions = vec(attentions(), 0..4);
-    (parts, attentions).prop_flat_map(|(parts, attentions)| {
-        let ((state, states), mode, [interactive, commit_requested, paused], policy, failure) =
-            parts;
-        let branches: Vec<_> = states.into_iter().map(branches).collect();
-        branches.prop_map(move |branches| Transaction {
-            mode,
-            interactive,
-            policy: Arc::new(policy.clone()),
-            state,
-            commit_requested,
-            paused: paused && !state.is_terminal(),
-            failure: failure.clone(),
-            branches,
-            attentions: attentions.clone(),
-        })
-    })
-}
-
-fn policies() -> impl Strategy<Value = RetryPolicy> {
-    let parts = (vec(1..u64::MAX, 1..9), 0..=500_u16, 1..u32::MAX);
-    parts.prop_map(
-        |(intervals_ms, jitter_permille, attention_after_attempts)| RetryPolicy {
-            intervals_ms: intervals_ms.into(),
-            jitter_permille,
-            attention_after_attempts,
-        },
-    )
-}
-
-fn branches(state: BranchState) -> impl Strategy<Value = Branch> {
-    let pace = (any::<u8>(), any::<u32>()).prop_map(|(early, ladder)| Pace { early, ladder });
-    let results = (
-        option::of(payloads()),
-        option::of(payloads()),
-        option::of(failures()),
-    );
-    let parts = (
-        specs(),
-        select(Next::ALL),
-        pace,
-        any::<u32>(),
-        any::<[u32; 4]>(),
-        results,
-    );
-    parts.prop_map(
-        move |(spec, next, pace, failed_attempts, attempts, results)| {
-            let [tries, confirms, cancels, queries] = attempts;
-            let (try_result, confirm_result, last_failure) = results;
-            Branch {
-                spec: Arc::new(spec),
-                state,
-                next,
-                pace,
-                failed_attempts,
-                attempts: Attempts {
-                    tries,
-                    confirms,
-                    cancels,
-                    queries,
-                },
-                try_result,
-                confirm_result,
-                last_failure,
-            }
-        },
-    )
-}
-
-fn specs() -> impl Strategy<Value = BranchSpec> {
-    let parts = (
-        "[A-Za-z0-9._:-]{1,128}",
-        targets(),
-        payloads(),
-        any::<u64>(),
-    );
-    parts.prop_map(|(id, target, payload, try_timeout_ms)| BranchSpec {
-        id: BranchId::parse(&id).expect("a valid id"),
-        target,
-        payload,
-        try_timeout_ms,
-    })
-}
-
-fn targets() -> impl Strategy<Value = Target> {
-    let contract = ("[a-z][a-z0-9-]{0,62}", text()).prop_map(|(name, resource)| Target::Contract {
-        participant: ParticipantName::parse(&name).expect("a valid name"),
-        resource,
-    });
-    let paths = [text(), text(), text(), text()];
-    let optional = (
-        option::of(text()),
-        option::of(payloads()),
-        option::of(payloads()),
-    );
-    let methods = (paths, optional).prop_map(|(paths, optional)| {
-        let [endpoint, try_method, confirm_method, cancel_method] = paths;
-        let (query_method, confirm_payload, cancel_payload) = optional;
-        Target::Methods(Methods {
-            endpoint,
-            try_method,
-            confirm_method,
-            cancel_method,
-            query_method,
-            confirm_payload,
-            cancel_payload,
-        })
-    });
-    prop_oneof![contract, methods]
-}
-
-fn payloads() -> impl Strategy<Value = Payload> {
-    let value = vec(any::<u8>(), 0..64);
-    (text(), value).prop_map(|(type_url, value)| Payload {
-        type_url,
-        value: value.into(),
-    })
-}
-
-fn failures() -> impl Strategy<Value = Failure> {
-    let parts = (text(), text(), texts(), any::<i32>());
-    parts.prop_map(|(reason, message, metadata, code)| Failure {
-        reason,
-        message,
-        metadata,
-        code,
-    })
-}
-
-fn attentions() -> impl Strategy<Value = Attention> {
-    let parts = (select(AttentionReason::ALL), 0..64_usize, text());
-    parts.prop_map(|(reason, branch, detail)| Attention {
-        reason,
-        branch,
-        detail,
-    })
-}
-
-fn branch_times() -> impl Strategy<Value = BranchTimes> {
-    let parts = (
-        option::of(any::<i64>()),
-        option::of(any::<i64>()),
-        option::of(any::<u64>()),
-    );
-    parts.prop_map(
-        |(last_attempt_ms, next_attempt_ms, interval_ms)| BranchTimes {
-            last_attempt_ms,
-            next_attempt_ms,
-            interval_ms,
-        },
-    )
-}
-
-fn history_events() -> impl Strategy<Value = HistoryEvent> {
-    let envelope = (any::<u64>(), any::<i64>(), option::of(any::<u64>()), text());
-    (envelope, events()).prop_map(
-        |((revision, event_ms, latency_ms, actor), event)| HistoryEvent {
-            revision,
-            event_ms,
-            event,
-            latency_ms,
-            actor,
-        },
-    )
-}
-
-fn events() -> impl Strategy<Value = Event> {
-    let states = (select(State::ALL), option::of(select(BranchState::ALL)));
-    let outcome = option::of(select(Outcome::ALL));
-    let parts = (
-        option::of(0..64_usize),
-        option::of(calls()),
-        outcome,
-        states,
-        option::of(failures()),
-    );
-    parts.prop_map(
-        |(branch, call, outcome, (state, branch_state), failure)| Event {
-            branch,
-            call,
-            outcome,
-            state,
-            branch_state,
-            failure,
-        },
-    )
-}
-
-fn calls() -> impl Strategy<Value = Call> {
-    let parts = (
-        0..64_usize,
-        select(Operation::ALL),
-        any::<bool>(),
-        any::<u32>(),
-    );
-    parts.prop_map(|(branch, operation, query, attempt)| Call {
-        branch,
-        operation,
-        query,
-        attempt,
-    })
-}
-
-/// Any text, unicode and control characters included.
-fn text() -> impl Strategy<Value = Arc<str>> {
-    "\\PC{0,12}|[\\x00-\\x1f]{0,3}".prop_map(Into::into)
-}
-
-fn texts() -> impl Strategy<Value = BTreeMap<Arc<str>, Arc<str>>> {
-    proptest::collection::btree_map(text(), text(), 0..4)
 }

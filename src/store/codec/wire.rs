@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use prost::{Message, Oneof, bytes::Bytes};
 
+/// Of [`Record::transaction`].
+pub(super) const TRANSACTION_TAG: usize = 6;
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
     #[prost(string, tag = "1")]

@@ -88,6 +88,11 @@ pub(super) fn kept_until(now_ms: UnixMs) -> Range<Vec<u8>> {
     keep_until(UnixMs::MIN, 0)..keep_until(now_ms, Cursor::MAX)
 }
 
+/// The first key after this one.
+pub(super) fn after(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
+}
+
 /// The cursor that these keys end with; not for `I`, `C` and `M`.
 pub(super) fn cursor(key: &[u8]) -> Option<Cursor> {
     key.last_chunk().map(|bytes| Cursor::from_be_bytes(*bytes))
@@ -123,7 +128,37 @@ fn sortable(time_ms: UnixMs) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::any_time;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(due_ms in any_time(), text in "[A-Za-z0-9._:-]{1,128}", at in any::<Cursor>()) {
+            let id = TransactionId::parse(&text).expect("a valid id");
+            let value = unfinished_value(due_ms, &id);
+            prop_assert_eq!(read_unfinished(&value), Some((due_ms, id.clone())));
+            prop_assert_eq!(read_id(&super::id(&id)[1..]), Some(id));
+            prop_assert_eq!(cursor_value(&at.to_be_bytes()), Some(at));
+            let keys = [record(at), unfinished(at), keep_until(due_ms, at), business_key(&text, at)];
+            for key in keys {
+                prop_assert_eq!(cursor(&key), Some(at));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_something_or_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..150)) {
+            if let Some((due_ms, id)) = read_unfinished(&bytes) {
+                prop_assert_eq!(unfinished_value(due_ms, &id), &*bytes);
+            }
+            if let Some(id) = read_id(&bytes) {
+                prop_assert_eq!(id.as_str().as_bytes(), &*bytes);
+            }
+            prop_assert_eq!(cursor_value(&bytes).is_some(), bytes.len() == 8);
+            prop_assert_eq!(cursor(&bytes).is_some(), bytes.len() >= 8);
+        }
+    }
 
     #[test]
     fn times_sort_as_numbers_do() {

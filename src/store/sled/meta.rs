@@ -3,7 +3,7 @@
 
 use prost::{Message, bytes::Bytes};
 
-use crate::store::codec::{DecodeError, frame};
+use crate::store::codec::{DecodeError, counted, frame};
 
 /// The value at [`META`](super::keys::META).
 #[derive(Clone, PartialEq, Message)]
@@ -35,7 +35,11 @@ impl Meta {
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let body = frame::open(Bytes::copy_from_slice(bytes))?;
-        Ok(<Self as Message>::decode(body)?)
+        let meta = <Self as Message>::decode(body)?;
+        counted("count of starts", meta.boot)?;
+        counted("count of batches", meta.batch)?;
+        counted("count of arrivals", meta.arrived)?;
+        Ok(meta)
     }
 }
 

@@ -5,8 +5,8 @@
 //!
 //! | file | what for |
 //! |---|---|
-//! | `open` | every way in which a directory may not be what it should be |
-//! | `sidecar` | what the database has to be: which store, how new |
+//! | `open`, `create` | every way in which a directory may not be what it should be, or not yet |
+//! | `sidecar`, `trace` | what the database has to be: which store, how new |
 //! | `writer` | one thread, group commit, an `fdatasync` before any acknowledgement |
 //! | `stage` | compare-and-set, and what a batch changes |
 //! | `view` | reads that never show what is not durable |
@@ -14,13 +14,15 @@
 //! | `verify`, `transfer` | `tercet store verify`, `export` and `import` |
 //!
 //! A directory holds `db`, `conf`, `blobs/` and `snap.*`, which are sled's, and `tercet.store` (the
-//! sidecar) and `tercet.lock`.
+//! sidecar), `tercet.trace` and `tercet.lock`.
 
+mod create;
 mod keys;
 mod meta;
 mod open;
 mod sidecar;
 mod stage;
+mod trace;
 mod transfer;
 mod verify;
 mod view;
@@ -91,6 +93,9 @@ struct Shared {
     /// Places of records found unreadable; as many as there are such.
     quarantined: Mutex<HashSet<Cursor>>,
 }
+
+/// Encoded records by their place, and the key to go on before.
+type Records = (Vec<(Cursor, Option<Bytes>)>, Option<Vec<u8>>);
 
 impl SledStore {
     /// Opens the store in this directory, or makes one if there is none.
@@ -171,10 +176,15 @@ impl SledStore {
 
 impl Drop for SledStore {
     fn drop(&mut self) {
+        let sound = self.shared.breaker.check().is_ok();
         self.queue = None;
         if let Some(writer) = self.writer.take() {
             // It catches its own panics and has told everybody.
             let _ = writer.join();
+        }
+        // Nobody else is left to hear of it.
+        if sound && let Err(error) = self.shared.breaker.check() {
+            tracing::error!(%error, "the store could not be closed in good order; what was acknowledged is kept");
         }
     }
 }
@@ -230,15 +240,17 @@ impl Store for SledStore {
         limit: usize,
     ) -> Result<Vec<Unfinished>, StoreError> {
         let mut found = Vec::new();
-        let mut from = after.map_or(0, |cursor| cursor.saturating_add(1));
+        let from = after.map_or(0, |cursor| cursor.saturating_add(1));
+        let mut range = keys::unfinished_in(from..Cursor::MAX);
         while found.len() < limit {
             let piece = (limit - found.len()).min(PIECE_ENTRIES);
-            let range = keys::unfinished_in(from..Cursor::MAX);
-            let entries = self.shared.entries(range, Order::Ascending, piece)?;
-            let Some(last) = entries.last().and_then(|(key, _)| keys::cursor(key)) else {
+            let entries = self
+                .shared
+                .entries(range.clone(), Order::Ascending, piece)?;
+            let Some((last, _)) = entries.last() else {
                 break;
             };
-            from = last + 1;
+            range.start = keys::after(last);
             found.extend(entries.iter().filter_map(|(key, value)| {
                 let cursor = self.shared.sound(keys::cursor(key)?)?;
                 let (due_ms, id) = keys::read_unfinished(value)?;
@@ -255,14 +267,14 @@ impl Store for SledStore {
         limit: usize,
     ) -> Result<Vec<(Cursor, Arc<Record>)>, StoreError> {
         let mut found = Vec::new();
-        let mut to = before.unwrap_or(Cursor::MAX);
+        let mut range = listing.keys(0..before.unwrap_or(Cursor::MAX));
         while found.len() < limit {
             let piece = (limit - found.len()).min(PIECE_RECORDS);
-            let records = self.shared.records(listing.keys(0..to), piece)?;
-            let Some((last, _)) = records.last() else {
+            let (records, last) = self.shared.records(range.clone(), piece)?;
+            let Some(last) = last else {
                 break;
             };
-            to = *last;
+            range.end = last;
             for (cursor, bytes) in records {
                 match bytes.map(codec::decode) {
                     Some(Ok(record)) => found.push((cursor, Arc::new(record))),
@@ -284,7 +296,7 @@ impl Store for SledStore {
             let Some((last, _)) = entries.last() else {
                 break;
             };
-            range.start = [&last[..], &[0]].concat();
+            range.start = keys::after(last);
             found.extend(entries.iter().filter_map(|(key, value)| {
                 self.shared.sound(keys::cursor(key)?)?;
                 keys::read_id(value)
@@ -330,17 +342,14 @@ impl Shared {
         self.with(|durable| durable.entries(range, order, limit))
     }
 
-    /// Records behind an index, newest first, still encoded.
-    fn records(
-        &self,
-        index: Range<Vec<u8>>,
-        limit: usize,
-    ) -> Result<Vec<(Cursor, Option<Bytes>)>, StoreError> {
+    /// Records behind an index, newest first, still encoded, and the last key of the index that was read.
+    fn records(&self, index: Range<Vec<u8>>, limit: usize) -> Result<Records, StoreError> {
         self.with(|durable| {
             let entries = durable.entries(index, Order::Descending, limit)?;
+            let last = entries.last().map(|(key, _)| key.to_vec());
             let cursors = entries.iter().filter_map(|(key, _)| keys::cursor(key));
             let records = cursors.map(|cursor| Ok((cursor, durable.record(cursor)?)));
-            records.collect()
+            Ok((records.collect::<sled::Result<_>>()?, last))
         })
     }
 
@@ -399,6 +408,43 @@ mod tests {
             "but no reader sees it"
         );
     }
+
+    /// Keys that nobody writes, between those of records; their last bytes lead astray.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn foreign_keys_hold_up_no_listing() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = Arc::new(SledStore::open(dir.path()).expect("it is opened"));
+        let record = codec::tests::smallest();
+        let committed = store.commit(Arc::new(record.clone())).await;
+        drop(committed.expect("it is durable"));
+        let db = store.shared.view.db();
+        let (low, high) = ([0; 8], (u64::MAX - 1).to_be_bytes());
+        for (prefix, place, end) in [(b"R", low, high), (b"U", high, low), (b"K", low, high)] {
+            let long = [&prefix[..], &place, &end].concat();
+            let short = [&prefix[..], &high[..3]].concat();
+            for key in [long, short] {
+                db.insert(key, "no id").expect("it is written");
+            }
+        }
+        let reader = Arc::clone(&store);
+        let read = tokio::task::spawn_blocking(move || {
+            let listed = reader.list(&Listing::All, None, 10)?;
+            Ok::<_, StoreError>((
+                listed,
+                reader.unfinished(None, 10)?,
+                reader.outlived(0, 10)?,
+            ))
+        });
+        let read = tokio::time::timeout(std::time::Duration::from_secs(10), read).await;
+        let read = read.expect("it ends").expect("it does not panic");
+        let (listed, unfinished, outlived) = read.expect("they are read");
+        let listed: Vec<_> = listed.iter().map(|(_, it)| &**it).collect();
+        assert_eq!(
+            (listed, unfinished, outlived),
+            (vec![&record], vec![], vec![])
+        );
+    }
+
     #[tokio::test]
     async fn after_a_read_has_failed_nothing_is_written_or_acknowledged() {
         let dir = tempfile::tempdir().expect("a temporary directory");

@@ -13,12 +13,13 @@ use std::{
 
 use sled::Db;
 use tercet_core::ids::Realm;
-use uuid::Uuid;
 
 use super::{
+    create::{announce, create, remove_database, sync_all},
     keys,
     meta::Meta,
-    sidecar::{FORMAT, Phase, Sidecar, SidecarError, sync_dir},
+    sidecar::{FORMAT, Phase, Sidecar, SidecarError},
+    trace::Trace,
     writer::{Medium, panic_text},
 };
 
@@ -100,6 +101,17 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The disk fails, or is full.
+    #[error(
+        "{}: {reason}; what was acknowledged is kept: start again once the disk works and has room",
+        path.display()
+    )]
+    Disk {
+        /// The database.
+        path: PathBuf,
+        /// What failed.
+        reason: String,
+    },
     /// Opening has not ended in time.
     #[error(
         "{} could not be opened within {} s: it is damaged, or the disk is very slow; try again with \
@@ -153,7 +165,14 @@ pub(super) fn open(
     let realm = check(dir, &sidecar)?;
     let creating = sidecar.phase() == Phase::Creating;
     remove_leftovers(dir)?;
-    let db = open_database(dir, options)?;
+    let db = match open_database(dir, options) {
+        // What an interrupted creation has left.
+        Err(OpenError::Damaged { .. }) if creating => {
+            remove_database(dir)?;
+            open_database(dir, options)?
+        }
+        opened => opened?,
+    };
     let medium = Medium::new(dir).map_err(io_error("opening", &dir.join("db")))?;
     medium.check_blobs().map_err(damaged(&dir.join("blobs")))?;
     let meta = match read_meta(dir, &db)? {
@@ -169,7 +188,15 @@ pub(super) fn open(
     };
     let agreed = sidecar.agrees(&meta);
     agreed.map_err(damaged(&dir.join("db")))?;
+    if let Some(batch) = Trace::last(dir, &sidecar.store)
+        && meta.batch < batch
+    {
+        let found = meta.batch;
+        let reason = format!("the database ends with batch {found}, but had come to {batch}");
+        return Err(damaged(&dir.join("db"))(reason));
+    }
     if creating {
+        sync_all(dir, &medium)?;
         sidecar.mark = meta.batch;
         sidecar.set_phase(Phase::Open);
         save(&sidecar, dir)?;
@@ -192,8 +219,8 @@ impl Opened {
     /// # Errors
     /// As [`Medium::write`].
     pub(super) fn write(&mut self, batch: sled::Batch, meta: Meta) -> Result<(), OpenError> {
-        let written = self.medium.write(&self.db, batch);
-        written.map_err(damaged(&self.dir.join("db")))?;
+        let written = self.medium.write(&self.db, batch, &meta);
+        written.map_err(disk(&self.dir))?;
         self.meta = meta;
         Ok(())
     }
@@ -203,6 +230,13 @@ impl Opened {
     /// # Errors
     /// When one of them can't be written.
     pub(super) fn boot(&mut self) -> Result<(), OpenError> {
+        // A start that was cut off between the two. Were they to come two apart, the sidecar would be
+        // taken for an older copy.
+        if self.sidecar.boot < self.meta.boot {
+            self.medium.sync().map_err(disk(&self.dir))?;
+            self.sidecar.boot = self.meta.boot;
+            self.save(Phase::Open)?;
+        }
         let mut meta = self.meta.clone();
         meta.boot += 1;
         meta.batch += 1;
@@ -226,11 +260,7 @@ impl Opened {
 
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK_FILE);
-    if !dir.exists() {
-        fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
-        let parent = dir.parent().filter(|it| !it.as_os_str().is_empty());
-        sync(parent.unwrap_or(Path::new(".")))?;
-    }
+    fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
     let mut options = File::options();
     let options = options.create(true).truncate(false).write(true);
     let lock = options.open(&path).map_err(io_error("opening", &path))?;
@@ -247,33 +277,6 @@ fn load_sidecar(dir: &Path) -> Result<Option<Sidecar>, OpenError> {
         SidecarError::Io(error) => io_error("reading", &path)(error),
         SidecarError::Damaged(error) => damaged(&path)(error.to_string()),
     })
-}
-
-/// Writes down that a store is about to be made here, so that an interrupted creation is told from a
-/// lost database.
-fn announce(dir: &Path) -> Result<Sidecar, OpenError> {
-    if dir.join("db").exists() {
-        let path = Sidecar::path(dir);
-        return Err(damaged(&path)("it is missing beside a database".into()));
-    }
-    for entry in dir.read_dir().map_err(io_error("reading", dir))? {
-        let entry = entry.map_err(io_error("reading", dir))?;
-        let name = entry.file_name();
-        // A volume of its own comes with this one.
-        if name != "lost+found" && !name.to_string_lossy().starts_with("tercet.") {
-            return Err(OpenError::Foreign(dir.to_owned()));
-        }
-    }
-    let mut sidecar = Sidecar {
-        format: FORMAT,
-        store: Uuid::new_v4().to_string(),
-        realm: Uuid::new_v4().to_string(),
-        epoch: 1,
-        ..Sidecar::default()
-    };
-    sidecar.set_phase(Phase::Creating);
-    save(&sidecar, dir)?;
-    Ok(sidecar)
 }
 
 fn check(dir: &Path, sidecar: &Sidecar) -> Result<Realm, OpenError> {
@@ -335,6 +338,9 @@ fn open_database(dir: &Path, options: &SledOptions) -> Result<Db, OpenError> {
         .map_err(io_error("starting a thread to open", &path))?;
     match opened.recv_timeout(timeout) {
         Ok(Ok(Ok(db))) => Ok(db),
+        Ok(Ok(Err(sled::Error::Io(error)))) if error.raw_os_error().is_some() => {
+            Err(disk(dir)(format!("opening it: {error}")))
+        }
         Ok(Ok(Err(error))) => Err(damaged(&path)(format!("it can't be opened: {error}"))),
         Ok(Err(panic)) => Err(damaged(&path)(format!("opening it panicked: {panic}"))),
         Err(RecvTimeoutError::Disconnected) => {
@@ -369,39 +375,19 @@ fn read_meta(dir: &Path, db: &Db) -> Result<Option<Meta>, OpenError> {
     meta.map_err(|error| damaged(&path)(format!("its account of itself: {error}")))
 }
 
-/// The first batch, and the names of all files.
-fn create(dir: &Path, db: &Db, medium: &Medium, sidecar: &Sidecar) -> Result<Meta, OpenError> {
-    if !db.is_empty() {
-        let reason = "it holds something, but no tercet store";
-        return Err(damaged(&dir.join("db"))(reason.into()));
-    }
-    let meta = Meta {
-        store: sidecar.store.clone(),
-        batch: 1,
-        ..Meta::default()
-    };
-    let mut batch = sled::Batch::default();
-    batch.insert(keys::META, meta.to_bytes());
-    let written = medium.write(db, batch);
-    written.map_err(damaged(&dir.join("db")))?;
-    sync(&dir.join("conf"))?;
-    sync(&dir.join("blobs"))?;
-    sync(dir)?;
-    Ok(meta)
-}
-
-fn sync(path: &Path) -> Result<(), OpenError> {
-    sync_dir(path).map_err(io_error("syncing", path))
-}
-
-fn save(sidecar: &Sidecar, dir: &Path) -> Result<(), OpenError> {
+pub(super) fn save(sidecar: &Sidecar, dir: &Path) -> Result<(), OpenError> {
     let saved = sidecar.save(dir);
     saved.map_err(io_error("writing", &Sidecar::path(dir)))
 }
 
-fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.to_owned();
     move |source| OpenError::Io { what, path, source }
+}
+
+pub(super) fn disk(dir: &Path) -> impl FnOnce(String) -> OpenError {
+    let path = dir.join("db");
+    move |reason| OpenError::Disk { path, reason }
 }
 
 pub(super) fn damaged(path: &Path) -> impl FnOnce(String) -> OpenError {

@@ -12,9 +12,10 @@
 //!
 //! What is detected: an emptied or missing database; one of another store; one from before the last
 //! start; one older than the mark; after a clean shutdown any other than the one that was closed; a
-//! sidecar older than the database's last start. What is not: after a crash, the loss of batches above
+//! sidecar older than the database's last start; with the [trace](super::trace), after a crash of the
+//! process alone, any that lacks a batch. What is not: after a power loss, the loss of batches above
 //! the mark (at most [`MARK_EVERY_BATCHES`] less one, all within the last second of work or under
-//! continuous load); the whole directory replaced by an older copy of itself.
+//! continuous load) whose trace was lost too; the whole directory replaced by an older copy of itself.
 
 use std::{
     fs::{self, File},
@@ -25,7 +26,7 @@ use std::{
 use prost::{Message, bytes::Bytes};
 
 use super::meta::Meta;
-use crate::store::codec::{DecodeError, frame};
+use crate::store::codec::{DecodeError, counted, frame};
 
 /// How many batches the mark may stay behind.
 pub(super) const MARK_EVERY_BATCHES: u64 = 256;
@@ -89,15 +90,17 @@ impl Sidecar {
     /// None when there is no such file.
     pub(super) fn load(dir: &Path) -> Result<Option<Self>, SidecarError> {
         match fs::read(Self::path(dir)) {
-            Ok(bytes) => {
-                let body = frame::open(Bytes::from(bytes))?;
-                Ok(Some(
-                    <Self as Message>::decode(body).map_err(DecodeError::from)?,
-                ))
-            }
+            Ok(bytes) => Ok(Some(Self::from_bytes(bytes.into())?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn from_bytes(bytes: Bytes) -> Result<Self, DecodeError> {
+        let body = frame::open(bytes)?;
+        let sidecar = <Self as Message>::decode(body)?;
+        counted("epoch", sidecar.epoch)?;
+        Ok(sidecar)
     }
 
     /// Replaces the file; durable when it returns.
@@ -148,4 +151,68 @@ impl Sidecar {
 /// Makes the names in a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mangle::{cases, mangled, manglings};
+
+    fn sidecar() -> Sidecar {
+        let mut sidecar = Sidecar {
+            format: FORMAT,
+            store: "5b5b7b1e".into(),
+            realm: "here".into(),
+            epoch: 3,
+            boot: 7,
+            mark: 99,
+            ..Sidecar::default()
+        };
+        sidecar.set_phase(Phase::Closed);
+        sidecar
+    }
+
+    fn meta() -> Meta {
+        Meta {
+            store: "5b5b7b1e".into(),
+            boot: 7,
+            batch: 99,
+            arrived: 5,
+            records: 4,
+            digest: 77,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases(256))]
+
+        /// What is read is the same once it is written anew, and a start may be counted from it.
+        #[test]
+        fn a_mangled_sidecar_or_account_is_an_error_or_can_be_gone_on_from(manglings in manglings()) {
+            let sidecar_bytes = mangled(&sidecar().encode_to_vec(), &manglings);
+            let meta_bytes = mangled(&meta().encode_to_vec(), &manglings);
+            let sidecar_read = Sidecar::from_bytes(frame::seal_bytes(&sidecar_bytes).into());
+            let meta_read = Meta::from_bytes(&frame::seal_bytes(&meta_bytes));
+            if let Ok(meta) = &meta_read {
+                let again = Meta::from_bytes(&meta.to_bytes()).expect("it is read");
+                prop_assert_eq!(&again, meta);
+                prop_assert!(meta.boot.max(meta.batch).max(meta.arrived) < u64::MAX);
+            }
+            if let Ok(sidecar) = &sidecar_read {
+                let again = Sidecar::from_bytes(frame::seal(sidecar).into()).expect("it is read");
+                prop_assert_eq!(&again, sidecar);
+                let meta = meta_read.unwrap_or_else(|_| meta());
+                if sidecar.agrees(&meta).is_ok() {
+                    prop_assert!(sidecar.mark.checked_add(MARK_EVERY_BATCHES).is_some());
+                }
+            }
+        }
+
+        #[test]
+        fn a_file_of_any_bytes_is_no_sidecar(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Sidecar::from_bytes(bytes.into()).is_err());
+        }
+    }
 }

@@ -225,13 +225,14 @@ pub fn import(
         });
     }
     opened.sidecar.realm = realm.to_string();
-    opened.sidecar.epoch = header.epoch.saturating_add(1);
+    opened.sidecar.epoch = items.raised("epoch", header.epoch)?;
     opened.save(Phase::Importing)?;
     while let Some(batch) = items.batch()? {
         adopt(&mut opened, &batch, items.footer.records)?;
         progress(items.footer.records);
         let newest = batch.iter().map(|it| it.epoch).max().unwrap_or_default();
-        opened.sidecar.epoch = opened.sidecar.epoch.max(newest.saturating_add(1));
+        let above = items.raised("epoch", newest)?;
+        opened.sidecar.epoch = opened.sidecar.epoch.max(above);
     }
     opened.meta.boot = opened.meta.boot.max(header.boot);
     opened.boot()?;
@@ -325,6 +326,8 @@ impl<'a> Items<'a> {
         if header.format > EXPORT_FORMAT {
             return Err(ImportError::Format(header.format));
         }
+        self.raised("epoch", header.epoch)?;
+        self.raised("boot", header.boot)?;
         let realm = Realm::parse(&header.realm);
         let realm = realm.map_err(|error| self.damaged(format!("its realm: {error}")))?;
         self.number = 1;
@@ -411,6 +414,12 @@ impl<'a> Items<'a> {
         Ok(Some(len))
     }
 
+    /// One more, for a store that goes on from here.
+    fn raised(&self, what: &'static str, number: u64) -> Result<u64, ImportError> {
+        let raised = codec::counted(what, number.saturating_add(1));
+        raised.map_err(|error| self.damaged(error.to_string()))
+    }
+
     fn message<T: Message + Default>(&self, bytes: Bytes) -> Result<T, ImportError> {
         let body = frame::open(bytes);
         let message = body.and_then(|body| T::decode(body).map_err(DecodeError::from));
@@ -427,3 +436,6 @@ impl<'a> Items<'a> {
         ImportError::Read { record, source }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@
 //! queue ─▶ stage (compare-and-set) ─▶ cover ─▶ apply_batch ─▶ flush ─▶ fdatasync ─▶ uncover ─▶ acknowledge
 //! ```
 //!
+//! After the `fdatasync` a trace of the batch is left, which costs no sync.
+//!
 //! sled's `flush` hands its buffers to the kernel and starts writing them out, but never waits for
 //! the device; the `fdatasync` on a descriptor of our own does. More than one thread in `flush`
 //! can hang, so only this one calls it.
@@ -24,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+use sled::{Batch, Db};
 use tercet_core::ids::TransactionId;
 
 use super::{
@@ -31,6 +34,7 @@ use super::{
     meta::Meta,
     sidecar::{MARK_EVERY_BATCHES, Phase, Sidecar},
     stage::{Entry, Refused, Stage, Staged},
+    trace::Trace,
 };
 use crate::store::{StoreError, fault::Reply};
 
@@ -66,6 +70,7 @@ pub(super) struct Writer {
 pub(super) struct Medium {
     dir: PathBuf,
     db_file: File,
+    trace: Trace,
 }
 
 /// Who waits, and what to tell them once the batch is durable.
@@ -74,20 +79,32 @@ type Answers = Vec<(Reply, Result<(), StoreError>)>;
 impl Medium {
     /// Opens the second descriptor.
     pub(super) fn new(dir: &Path) -> io::Result<Self> {
-        let db_file = File::open(dir.join("db"))?;
-        let dir = dir.to_owned();
-        Ok(Self { dir, db_file })
+        Ok(Self {
+            db_file: File::open(dir.join("db"))?,
+            trace: Trace::open(dir)?,
+            dir: dir.to_owned(),
+        })
     }
 
-    /// Makes a batch durable.
+    /// Makes a batch durable, of which `meta` is the account that stands in it.
     ///
     /// # Errors
     /// What failed, for a person. After an error nothing is known of what is on the medium.
-    pub(super) fn write(&self, db: &sled::Db, batch: sled::Batch) -> Result<(), String> {
+    pub(super) fn write(&self, db: &Db, batch: Batch, meta: &Meta) -> Result<(), String> {
         let failed = |what: &'static str| move |error: sled::Error| format!("{what}: {error}");
         db.apply_batch(batch).map_err(failed("writing a batch"))?;
         db.flush().map_err(failed("flushing a batch"))?;
         self.check_blobs()?;
+        self.sync()?;
+        let traced = self.trace.reached(meta);
+        traced.map_err(|error| format!("writing a trace of a batch: {error}"))
+    }
+
+    /// Makes all that is in the database's file durable.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(super) fn sync(&self) -> Result<(), String> {
         let synced = self.db_file.sync_data();
         synced.map_err(|error| format!("syncing {}: {error}", self.dir.join("db").display()))
     }
@@ -216,7 +233,7 @@ impl Writer {
         let view = &self.shared.view;
         view.cover(staged.before);
         // On an error the cover stays: nobody ever reads what may not be durable.
-        self.medium.write(view.db(), staged.batch)?;
+        self.medium.write(view.db(), staged.batch, &staged.meta)?;
         view.uncover();
         self.meta = staged.meta;
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);

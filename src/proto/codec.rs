@@ -1,0 +1,65 @@
+//! Messages as tonic reads them, but for those with more fields than any of ours has: a request of
+//! 1 MiB that is nothing but empty branches would take hundreds of MiB once it is decoded.
+
+use std::marker::PhantomData;
+
+use prost::{Message, bytes::Buf as _};
+use tonic::{
+    Status,
+    codec::{Codec, DecodeBuf, Decoder},
+};
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+
+use crate::fields::fields;
+
+/// Above the longest page of transactions that can be configured.
+const FIELDS_MAX: usize = 16 * 1024;
+
+/// Protobuf, with its fields counted before it is decoded.
+pub(crate) struct Counted<T, U>(PhantomData<(T, U)>);
+
+/// Its half that reads.
+pub(crate) struct CountedDecoder<U>(ProstDecoder<U>);
+
+impl<T, U> Default for Counted<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> Codec for Counted<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = CountedDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<T, U>::default().encoder()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        CountedDecoder(ProstCodec::<T, U>::default().decoder())
+    }
+}
+
+impl<U: Message + Default> Decoder for CountedDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        // tonic hands out a message in one piece; of one in pieces only the first would be counted.
+        debug_assert_eq!(from.chunk().len(), from.remaining());
+        let found = fields(from.chunk(), &[]);
+        if found > FIELDS_MAX {
+            // The code that tonic itself gives to bytes that can't be decoded.
+            return Err(Status::internal(format!(
+                "it has {found} fields; no message has more than {FIELDS_MAX}"
+            )));
+        }
+        self.0.decode(from)
+    }
+}
