@@ -265,6 +265,7 @@ fn reports(world: &mut World, branch: usize) {
     }));
 }
 
+/// Refused or not: whether that was right, the invariants say.
 fn may_be_refused(_: Result<(), Refusal>) {}
 
 /// A branch is closed only if its participant does not work on it, as far as it was asked.
