@@ -12,10 +12,62 @@ use tercet_core::{
 };
 use tercet_sdk::participant::{BranchKey, Record};
 
-use super::transport::{self, Asked, LosesEveryFourthTry};
+use super::{
+    Control,
+    transport::{self, Asked, LosesEveryFourthTry},
+};
 use crate::parts::{FenceRows, Parts};
 
-pub fn with(fault: impl FenceRows) -> Parts {
+pub const CONTROLS: &[Control] = &[
+    Control {
+        what: "forgets the tombstone",
+        invariant: "S5",
+        besides: &[],
+        parts: || with(ForgetsTheTombstone::default()),
+    },
+    Control {
+        what: "finishes blindly",
+        invariant: "S5",
+        besides: &[],
+        parts: || with(FinishesBlindly::default()),
+    },
+    // The late Try reserves for nobody, some for the second time.
+    Control {
+        what: "collects rows without a horizon",
+        invariant: "S5",
+        besides: &["S6", "L2"],
+        parts: || with(CollectsRowsWithoutAHorizon),
+    },
+    // Only one of the two reservations is ever released or used.
+    Control {
+        what: "repeats a duplicate Try",
+        invariant: "S6",
+        besides: &["L2"],
+        parts: repeats_a_duplicate_try,
+    },
+    // What is used twice is not there; less than nothing is held then.
+    Control {
+        what: "repeats a duplicate Confirm",
+        invariant: "S6",
+        besides: &["S10", "L2"],
+        parts: || with(RepeatsADuplicateConfirm::default()),
+    },
+    Control {
+        what: "answers Confirm without Try with success",
+        invariant: "S4",
+        besides: &[],
+        parts: || confirms_without_a_try(State::Confirmed),
+    },
+    // That its Try is missing is seen from both sides; less than nothing is held then.
+    Control {
+        what: "confirms without a Try",
+        invariant: "S10",
+        besides: &["S4", "L2"],
+        parts: || confirms_without_a_try(State::Tried),
+    },
+];
+
+fn with(fault: impl FenceRows) -> Parts {
     Parts {
         fence: Arc::new(fault),
         ..Parts::honest()
@@ -23,7 +75,7 @@ pub fn with(fault: impl FenceRows) -> Parts {
 }
 
 /// Doesn't know a Try again that it has done.
-pub fn repeats_a_duplicate_try() -> Parts {
+fn repeats_a_duplicate_try() -> Parts {
     let asked = Asked::default();
     Parts {
         fence: Arc::new(RepeatsADuplicateTry(asked.clone())),
@@ -32,7 +84,7 @@ pub fn repeats_a_duplicate_try() -> Parts {
 }
 
 /// Confirms what was never tried: its row seems to be there, in this state.
-pub fn confirms_without_a_try(found: State) -> Parts {
+fn confirms_without_a_try(found: State) -> Parts {
     let losing = LosesEveryFourthTry::default();
     let asked = losing.asked.clone();
     Parts {
@@ -61,7 +113,7 @@ impl Keys {
 
 /// Writes nothing when a Cancel finds nothing.
 #[derive(Default)]
-pub struct ForgetsTheTombstone {
+struct ForgetsTheTombstone {
     absent: Keys,
 }
 
@@ -80,7 +132,7 @@ impl FenceRows for ForgetsTheTombstone {
 /// A Try outside of the database, in another process, that ends after its Cancel and writes TRIED
 /// over whatever is there. This process goes on with what it has seen itself.
 #[derive(Default)]
-pub struct FinishesBlindly {
+struct FinishesBlindly {
     canceling: Keys,
     overwritten: Keys,
 }
@@ -121,7 +173,7 @@ impl FenceRows for RepeatsADuplicateTry {
 
 /// Confirms a branch in its database once more when it is told so once more.
 #[derive(Default)]
-pub struct RepeatsADuplicateConfirm {
+struct RepeatsADuplicateConfirm {
     outside: Keys,
 }
 
@@ -186,7 +238,7 @@ struct Body {
 }
 
 /// Removes rows as soon as they are canceled, and keeps no horizon that would tell a late Try.
-pub struct CollectsRowsWithoutAHorizon;
+struct CollectsRowsWithoutAHorizon;
 
 impl FenceRows for CollectsRowsWithoutAHorizon {
     fn read(&self, _key: &BranchKey, found: Option<Record>) -> Option<Record> {

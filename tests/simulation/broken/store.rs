@@ -14,13 +14,69 @@ use tercet_core::{
     transaction::{BranchState, State},
 };
 
+use super::Control;
 use crate::parts::Parts;
+
+pub const CONTROLS: &[Control] = &[
+    // Whatever rests on a record that was lost goes with it.
+    Control {
+        what: "acknowledges before durable",
+        invariant: "S7",
+        besides: &["S1", "S2", "S3", "S4", "S8", "L1", "L2"],
+        parts: || with(AcknowledgesBeforeDurable::default()),
+    },
+    Control {
+        what: "shows what is not synced",
+        invariant: "S8",
+        besides: &[],
+        parts: || with(ShowsWhatIsNotSynced::default()),
+    },
+    // What is lost justifies no call any more, and its id begins anew, with any content.
+    Control {
+        what: "loses a record at a restart",
+        invariant: "S1",
+        besides: &["S3", "S7", "S8", "S11"],
+        parts: || with(LosesARecordAtARestart),
+    },
+    // The same here; and until it runs again, it is lost.
+    Control {
+        what: "runs a purged id again",
+        invariant: "S8",
+        besides: &["S1", "S3", "S7", "S11"],
+        parts: || with(RunsAPurgedIdAgain),
+    },
+    // Some branches were confirmed before, and the others are canceled; some clients know.
+    Control {
+        what: "lets a second decision through",
+        invariant: "S3",
+        besides: &["S2", "S4", "S7", "S8", "L1"],
+        parts: || with(LetsASecondDecisionThrough),
+    },
+    Control {
+        what: "merges other content",
+        invariant: "S11",
+        besides: &[],
+        parts: || with(MergesOtherContent),
+    },
+    Control {
+        what: "lists what is outdated",
+        invariant: "S8",
+        besides: &[],
+        parts: || with(ListsWhatIsOutdated::default()),
+    },
+    Control {
+        what: "loses a due entry",
+        invariant: "L1",
+        besides: &[],
+        parts: || with(LosesADueEntry),
+    },
+];
 
 type Committing = BoxFuture<'static, Result<Receipt, StoreError>>;
 type Page = Vec<(Cursor, Arc<Record>)>;
 
 /// What a store does wrong. Whatever it says nothing about goes to the honest store.
-pub trait Fault: Send + Sync + 'static {
+trait Fault: Send + Sync + 'static {
     /// A process begins.
     fn opened(&self, _honest: &dyn Store) {}
 
@@ -42,7 +98,7 @@ pub trait Fault: Send + Sync + 'static {
     }
 }
 
-pub fn with(fault: impl Fault) -> Parts {
+fn with(fault: impl Fault) -> Parts {
     let fault: Arc<dyn Fault> = Arc::new(fault);
     Parts {
         store: Box::new(move |honest| {
@@ -56,7 +112,7 @@ pub fn with(fault: impl Fault) -> Parts {
 
 /// Says that a record is durable when it is only on its way.
 #[derive(Default)]
-pub struct AcknowledgesBeforeDurable(Written);
+struct AcknowledgesBeforeDurable(Written);
 
 impl Fault for AcknowledgesBeforeDurable {
     fn opened(&self, _honest: &dyn Store) {
@@ -76,7 +132,7 @@ impl Fault for AcknowledgesBeforeDurable {
 
 /// Shows a change from the moment it is written.
 #[derive(Default)]
-pub struct ShowsWhatIsNotSynced(Written);
+struct ShowsWhatIsNotSynced(Written);
 
 impl Fault for ShowsWhatIsNotSynced {
     fn opened(&self, _honest: &dyn Store) {
@@ -116,7 +172,7 @@ impl Written {
 }
 
 /// Comes up without the transaction that ended last.
-pub struct LosesARecordAtARestart;
+struct LosesARecordAtARestart;
 
 impl Fault for LosesARecordAtARestart {
     fn opened(&self, honest: &dyn Store) {
@@ -129,7 +185,7 @@ impl Fault for LosesARecordAtARestart {
 }
 
 /// Gives an id free as soon as its transaction has ended.
-pub struct RunsAPurgedIdAgain;
+struct RunsAPurgedIdAgain;
 
 impl Fault for RunsAPurgedIdAgain {
     fn read(&self, honest: &dyn Store, found: Option<Arc<Record>>) -> Option<Arc<Record>> {
@@ -143,7 +199,7 @@ impl Fault for RunsAPurgedIdAgain {
 }
 
 /// Loses that a commit was decided: whoever loads the record finds it rolled back.
-pub struct LetsASecondDecisionThrough;
+struct LetsASecondDecisionThrough;
 
 impl Fault for LetsASecondDecisionThrough {
     fn read(&self, _honest: &dyn Store, found: Option<Arc<Record>>) -> Option<Arc<Record>> {
@@ -162,7 +218,7 @@ impl Fault for LetsASecondDecisionThrough {
 }
 
 /// Leaves every second entry out of the index of what is unfinished.
-pub struct LosesADueEntry;
+struct LosesADueEntry;
 
 impl Fault for LosesADueEntry {
     fn unfinished(&self, mut page: Vec<Unfinished>) -> Vec<Unfinished> {
@@ -172,7 +228,7 @@ impl Fault for LosesADueEntry {
 }
 
 /// Forgets what a transaction was made from, so that anything seems to be the same.
-pub struct MergesOtherContent;
+struct MergesOtherContent;
 
 impl Fault for MergesOtherContent {
     fn read(&self, _honest: &dyn Store, found: Option<Arc<Record>>) -> Option<Arc<Record>> {
@@ -184,7 +240,7 @@ impl Fault for MergesOtherContent {
 
 /// Lists each record as it was one commit ago.
 #[derive(Default)]
-pub struct ListsWhatIsOutdated(Mutex<BTreeMap<TransactionId, Vec<Arc<Record>>>>);
+struct ListsWhatIsOutdated(Mutex<BTreeMap<TransactionId, Vec<Arc<Record>>>>);
 
 impl Fault for ListsWhatIsOutdated {
     fn commit(&self, honest: &dyn Store, record: Arc<Record>) -> Committing {

@@ -24,7 +24,90 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
+use super::Control;
 use crate::{participant::TAKE, parts::Parts};
+
+pub const CONTROLS: &[Control] = &[
+    // A Try that was not heard of finds no tombstone either.
+    Control {
+        what: "reads a timeout as FAILED",
+        invariant: "L2",
+        besides: &["S5"],
+        parts: || with(ReadsATimeoutAsFailed::default()),
+    },
+    Control {
+        what: "skips Cancel of a refused branch",
+        invariant: "S5",
+        besides: &[],
+        parts: || with(SkipsCancelOfARefusedBranch::default()),
+    },
+    Control {
+        what: "takes UNKNOWN for canceled",
+        invariant: "S5",
+        besides: &[],
+        parts: || with(TakesUnknownForCanceled),
+    },
+    // What was never confirmed is held for nobody.
+    Control {
+        what: "takes a timeout for confirmed",
+        invariant: "S4",
+        besides: &["L2"],
+        parts: || with(TakesATimeoutForConfirmed),
+    },
+    // The same here.
+    Control {
+        what: "answers the wrong branch",
+        invariant: "S4",
+        besides: &["L2"],
+        parts: || with(AnswersTheWrongBranch::default()),
+    },
+    // No record justifies these calls, and the branch ends as nobody decided, or never.
+    Control {
+        what: "cancels what it can't confirm",
+        invariant: "S2",
+        besides: &["S4", "S7", "L1"],
+        parts: || with(CancelsWhatItCantConfirm),
+    },
+    // The same here.
+    Control {
+        what: "cancels by itself after a while",
+        invariant: "S2",
+        besides: &["S4", "S7", "L1"],
+        parts: || with(CancelsByItselfAfterAWhile),
+    },
+    // And if the others do fail, nobody can cancel it.
+    Control {
+        what: "confirms before the decision",
+        invariant: "S7",
+        besides: &["S2", "S4", "L1"],
+        parts: || with(ConfirmsBeforeTheDecision),
+    },
+    Control {
+        what: "calls in an old epoch",
+        invariant: "S9",
+        besides: &[],
+        parts: || with(CallsInAnOldEpoch::default()),
+    },
+    Control {
+        what: "retries without a ladder",
+        invariant: "L5",
+        besides: &[],
+        parts: || with(RetriesWithoutALadder),
+    },
+    Control {
+        what: "shares two calls among all",
+        invariant: "L3",
+        besides: &[],
+        parts: || with(SharesTwoCallsAmongAll::default()),
+    },
+    // Beside a participant that is stuck, whatever is late seems late because of that.
+    Control {
+        what: "recovers before anything new",
+        invariant: "L4",
+        besides: &["L3"],
+        parts: || with(RecoversBeforeAnythingNew::default()),
+    },
+];
 
 type Answering = BoxFuture<'static, Answer>;
 type Querying = BoxFuture<'static, QueryAnswer>;
@@ -58,7 +141,7 @@ pub fn with(fault: impl Fault) -> Parts {
 
 /// Branches, as far as a fault remembers them.
 #[derive(Default)]
-pub struct Branches(Mutex<BTreeSet<(TransactionId, BranchId)>>);
+struct Branches(Mutex<BTreeSet<(TransactionId, BranchId)>>);
 
 impl Branches {
     fn note(&self, outgoing: &Outgoing) {
@@ -74,7 +157,7 @@ impl Branches {
 
 /// Takes a Try that was not answered for refused, and so for one that has reserved nothing.
 #[derive(Default)]
-pub struct ReadsATimeoutAsFailed {
+struct ReadsATimeoutAsFailed {
     refused: Branches,
 }
 
@@ -98,7 +181,7 @@ impl Fault for ReadsATimeoutAsFailed {
 
 /// Sends no Cancel to a branch whose Try was refused: there seems to be nothing to undo.
 #[derive(Default)]
-pub struct SkipsCancelOfARefusedBranch {
+struct SkipsCancelOfARefusedBranch {
     refused: Branches,
 }
 
@@ -119,7 +202,7 @@ impl Fault for SkipsCancelOfARefusedBranch {
 }
 
 /// Takes a branch that its participant doesn't know for one that is canceled.
-pub struct TakesUnknownForCanceled;
+struct TakesUnknownForCanceled;
 
 impl Fault for TakesUnknownForCanceled {
     fn query(self: Arc<Self>, honest: Honest, outgoing: Outgoing) -> Querying {
@@ -137,7 +220,7 @@ impl Fault for TakesUnknownForCanceled {
 }
 
 /// Takes a Confirm that was not answered for done.
-pub struct TakesATimeoutForConfirmed;
+struct TakesATimeoutForConfirmed;
 
 impl Fault for TakesATimeoutForConfirmed {
     fn perform(self: Arc<Self>, honest: Honest, outgoing: Outgoing) -> Answering {
@@ -154,7 +237,7 @@ impl Fault for TakesATimeoutForConfirmed {
 }
 
 /// Gives up a Confirm that was not answered, and cancels.
-pub struct CancelsWhatItCantConfirm;
+struct CancelsWhatItCantConfirm;
 
 impl Fault for CancelsWhatItCantConfirm {
     fn perform(self: Arc<Self>, honest: Honest, mut outgoing: Outgoing) -> Answering {
@@ -166,7 +249,7 @@ impl Fault for CancelsWhatItCantConfirm {
 }
 
 /// A participant's patience: it releases what is still reserved a second after its Try.
-pub struct CancelsByItselfAfterAWhile;
+struct CancelsByItselfAfterAWhile;
 
 impl Fault for CancelsByItselfAfterAWhile {
     fn perform(self: Arc<Self>, honest: Honest, outgoing: Outgoing) -> Answering {
@@ -186,7 +269,7 @@ impl Fault for CancelsByItselfAfterAWhile {
 }
 
 /// Confirms a branch as soon as it is tried, as if the others could not fail.
-pub struct ConfirmsBeforeTheDecision;
+struct ConfirmsBeforeTheDecision;
 
 impl Fault for ConfirmsBeforeTheDecision {
     fn perform(self: Arc<Self>, honest: Honest, outgoing: Outgoing) -> Answering {
@@ -204,7 +287,7 @@ impl Fault for ConfirmsBeforeTheDecision {
 
 /// Goes on calling in the epoch that its first process had.
 #[derive(Default)]
-pub struct CallsInAnOldEpoch {
+struct CallsInAnOldEpoch {
     first: Mutex<Option<u64>>,
 }
 
@@ -217,7 +300,7 @@ impl Fault for CallsInAnOldEpoch {
 
 /// Tells the branches of a transaction apart no more: one SUCCESS to a Confirm is everybody's.
 #[derive(Default)]
-pub struct AnswersTheWrongBranch {
+struct AnswersTheWrongBranch {
     done: Mutex<BTreeSet<TransactionId>>,
 }
 
@@ -242,7 +325,7 @@ impl Fault for AnswersTheWrongBranch {
 }
 
 /// Repeats at once whatever was not answered, up to twenty times.
-pub struct RetriesWithoutALadder;
+struct RetriesWithoutALadder;
 
 impl Fault for RetriesWithoutALadder {
     fn perform(self: Arc<Self>, honest: Honest, outgoing: Outgoing) -> Answering {
@@ -260,7 +343,7 @@ impl Fault for RetriesWithoutALadder {
 }
 
 /// Has two calls out at most, to all participants together: one that is stuck keeps the others.
-pub struct SharesTwoCallsAmongAll {
+struct SharesTwoCallsAmongAll {
     calls: Arc<Semaphore>,
 }
 
@@ -289,7 +372,7 @@ impl Fault for SharesTwoCallsAmongAll {
 
 /// After a restart, begins nothing new for ten minutes: what was left has to be done first.
 #[derive(Default)]
-pub struct RecoversBeforeAnythingNew {
+struct RecoversBeforeAnythingNew {
     starts: AtomicI64,
     until: Mutex<Option<Instant>>,
 }
