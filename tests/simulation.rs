@@ -11,9 +11,11 @@
 //! TERCET_SEEDS=20000 cargo test --release --test simulation  more
 //! TERCET_TWICE=1                                             each seed twice: the same history?
 //! TERCET_SEED=42                                             this one seed
+//! TERCET_SHOW=1                                              and everything that happens in it
 //! ```
 
 use std::{
+    num::NonZero,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -58,6 +60,8 @@ mod tally;
 mod told;
 #[path = "simulation/trace.rs"]
 mod trace;
+#[path = "simulation/turns.rs"]
+mod turns;
 #[path = "simulation/wires.rs"]
 mod wires;
 #[path = "simulation/world.rs"]
@@ -65,121 +69,167 @@ mod world;
 
 const SEEDS_DEFAULT: u64 = 200;
 /// From so many seeds on, everything has to have occurred.
-const SEEDS_REPRESENTATIVE: u64 = 100;
+const SEEDS_REPRESENTATIVE: u64 = 200;
+/// In every run, one in so many runs twice.
+const TWICE_EVERY: u64 = 50;
+/// What makes a seed worth its while.
+const TRANSACTIONS_MIN: u64 = 50;
+const FAULTS_MIN: usize = 5;
 
 #[test]
 fn whatever_goes_wrong_the_invariants_hold() {
     if let Some(seed) = setting("TERCET_SEED") {
-        let verdict = run_seed(seed, &Arc::new(Parts::honest()));
-        if let Ok(id) = std::env::var("TERCET_SHOW") {
-            for event in &verdict.inside.events {
-                let text = format!("{event:?}");
-                if text.contains(&format!("{id:?}")) || text.contains("Fault") || id == "all" {
-                    println!("{text}");
-                }
-            }
-        }
-        println!("{}", verdict.tally);
-        println!(
-            "hash {:016x}, {} transactions, {} faults",
-            verdict.hash, verdict.transactions, verdict.faults
-        );
-        assert!(judge(seed, &verdict));
-        return;
+        return show(seed);
     }
     let seeds = setting("TERCET_SEEDS").unwrap_or(SEEDS_DEFAULT);
-    let twice = setting("TERCET_TWICE").unwrap_or(0) > 0;
-    let run = Run::default();
-    let threads = thread::available_parallelism().map_or(1, |it| it.get());
+    let twice = setting("TERCET_TWICE").is_some_and(|it| it > 0);
+    let every = if twice { 1 } else { TWICE_EVERY };
+    let run = Run::new(seeds, every);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
     thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| run.work(seeds, twice));
+            scope.spawn(|| run.work());
         }
     });
-    run.report(seeds);
+    run.report();
+}
+
+/// Everything about one seed.
+fn show(seed: u64) {
+    let verdict = run_seed(seed, &Arc::new(Parts::honest()));
+    if std::env::var("TERCET_SHOW").is_ok() {
+        for event in &verdict.inside.events {
+            println!("{:8} {:?}", event.at_ms, event.what);
+        }
+    }
+    let Verdict {
+        tally,
+        hash,
+        transactions,
+        faults,
+        ..
+    } = &verdict;
+    println!("{tally}");
+    println!("hash {hash:016x}, {transactions} transactions, {faults} faults");
+    assert!(judge(seed, &verdict), "seed {seed} breaks what must hold");
 }
 
 /// All seeds of one run, by several threads.
 struct Run {
+    seeds: u64,
+    twice_every: u64,
     started: Instant,
     next: AtomicU64,
-    done: AtomicU64,
     sum: Mutex<Sum>,
 }
 
 #[derive(Default)]
 struct Sum {
+    done: u64,
     tally: Tally,
     transactions: u64,
     faults: usize,
+    twice: u64,
     bad: Vec<u64>,
 }
 
-impl Default for Run {
-    fn default() -> Self {
+impl Run {
+    fn new(seeds: u64, twice_every: u64) -> Self {
         Self {
+            seeds,
+            twice_every,
             started: Instant::now(),
             next: 0.into(),
-            done: 0.into(),
             sum: Mutex::default(),
         }
     }
-}
 
-impl Run {
-    fn work(&self, seeds: u64, twice: bool) {
+    fn work(&self) {
         loop {
             let seed = self.next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
+            if seed >= self.seeds {
                 return;
             }
             let verdict = run_seed(seed, &Arc::new(Parts::honest()));
             let mut good = judge(seed, &verdict);
-            // A few of every run; all of them when asked to.
-            if twice || seed % 50 == 0 {
+            let twice = seed.is_multiple_of(self.twice_every);
+            if twice {
                 let again = run_seed(seed, &Arc::new(Parts::honest()));
-                if again.hash != verdict.hash {
-                    differ(seed, &verdict, &again);
-                    good = false;
-                }
+                good &= same(seed, &verdict, &again);
             }
-            let mut sum = self.sum.lock();
-            sum.tally.add(&verdict.tally);
-            sum.transactions += verdict.transactions;
-            sum.faults += verdict.faults;
-            if !good {
-                sum.bad.push(seed);
-            }
-            drop(sum);
-            let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
-            if done % (seeds / 20).max(1) == 0 {
-                println!("{done} of {seeds} seeds after {:?}", self.started.elapsed());
-            }
+            self.add(seed, &verdict, good, twice);
         }
     }
 
-    fn report(&self, seeds: u64) {
+    fn add(&self, seed: u64, verdict: &Verdict, good: bool, twice: bool) {
+        let mut sum = self.sum.lock();
+        sum.done += 1;
+        sum.tally.add(&verdict.tally);
+        sum.transactions += verdict.transactions;
+        sum.faults += verdict.faults;
+        sum.twice += u64::from(twice);
+        if !good {
+            sum.bad.push(seed);
+        }
+        if sum.done.is_multiple_of((self.seeds / 20).max(1)) {
+            let (done, seeds) = (sum.done, self.seeds);
+            println!("{done} of {seeds} seeds after {:?}", self.started.elapsed());
+        }
+    }
+
+    fn report(&self) {
         let sum = self.sum.lock();
-        println!("{}", sum.tally);
+        let Sum {
+            done,
+            tally,
+            transactions,
+            faults,
+            twice,
+            bad,
+        } = &*sum;
+        println!("{tally}");
         println!(
-            "{seeds} seeds in {:?}: {} transactions, {} faults that found some unfinished",
+            "{done} seeds in {:?}, {twice} of them twice: {transactions} transactions, \
+             {faults} faults that found some unfinished, {} seeds with violations",
             self.started.elapsed(),
-            sum.transactions,
-            sum.faults
+            bad.len()
         );
-        assert!(sum.bad.is_empty(), "seeds with violations: {:?}", sum.bad);
-        if seeds >= SEEDS_REPRESENTATIVE {
-            let missing = sum.tally.missing();
-            assert!(
-                missing.is_empty(),
-                "invalid, for these never occurred: {missing:?}"
-            );
+        assert!(bad.is_empty(), "seeds with violations: {bad:?}");
+        if *done >= SEEDS_REPRESENTATIVE {
+            let missing = tally.missing();
+            assert!(missing.is_empty(), "invalid: never occurred: {missing:?}");
         }
     }
 }
 
-/// Prints where the two histories of one seed part.
-fn differ(seed: u64, one: &Verdict, other: &Verdict) {
+/// Prints what is wrong with a seed, and how to see it again.
+fn judge(seed: u64, verdict: &Verdict) -> bool {
+    let Verdict {
+        violations,
+        transactions,
+        faults,
+        ..
+    } = verdict;
+    assert!(
+        *transactions >= TRANSACTIONS_MIN && *faults >= FAULTS_MIN,
+        "invalid: seed {seed} has {transactions} transactions and {faults} faults"
+    );
+    if violations.is_empty() {
+        return true;
+    }
+    println!("seed {seed} breaks what must hold:");
+    for violation in violations.iter().take(10) {
+        println!("  {violation}");
+    }
+    println!("  again: TERCET_SEED={seed} cargo test --test simulation -- --nocapture");
+    false
+}
+
+/// Whether two runs of one seed gave the same history; prints where they part.
+fn same(seed: u64, one: &Verdict, other: &Verdict) -> bool {
+    if one.hash == other.hash {
+        return true;
+    }
     let events = |verdict: &Verdict| -> Vec<String> {
         let events = verdict.inside.events.iter();
         events.map(|event| format!("{event:?}")).collect()
@@ -188,24 +238,7 @@ fn differ(seed: u64, one: &Verdict, other: &Verdict) {
     let at = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
     println!("seed {seed} gave two histories; they part after {at} events:");
     println!("  {:?}\n  {:?}", one.get(at), other.get(at));
-}
-
-/// Prints what is wrong, and how to see it again.
-fn judge(seed: u64, verdict: &Verdict) -> bool {
-    let good = verdict.violations.is_empty();
-    if !good {
-        println!(
-            "seed {seed} breaks what must hold; again: TERCET_SEED={seed} cargo test --test simulation -- --nocapture"
-        );
-        for violation in verdict.violations.iter().take(10) {
-            println!("  {violation}");
-        }
-    }
-    assert!(
-        verdict.transactions >= 50 && verdict.faults >= 5,
-        "seed {seed} is too easy"
-    );
-    good
+    false
 }
 
 fn setting(name: &str) -> Option<u64> {

@@ -72,28 +72,29 @@ impl Load {
     }
 
     /// The clients of one host.
-    pub async fn run(self: Arc<Self>, mut rng: Rng) {
+    pub async fn run(self: Arc<Self>, host: &'static str, mut rng: Rng) -> turmoil::Result {
         let url = format!("http://{}:{}", coordinator::HOST, coordinator::PORT);
-        let endpoint = Endpoint::from_shared(url).expect("it is a URL");
-        let endpoint = endpoint
+        let endpoint = Endpoint::from_shared(url)?
             .connect_timeout(Duration::from_secs(5))
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true);
-        let wires = Wires::new();
+        let wires = Wires::new(host, &self.setup);
         let mut clients = JoinSet::new();
         for number in 0..CLIENTS {
             let one = One {
                 number,
                 load: Arc::clone(&self),
                 client: Client::from_channel(wires.channel(&endpoint)),
+                rival: Client::from_channel(wires.channel(&endpoint)),
                 rng: rng.fork(),
             };
             clients.spawn(one.run());
         }
         while let Some(client) = clients.join_next().await {
-            client.expect("a client never panics");
+            client?;
         }
+        Ok(())
     }
 
     fn next_id(&self) -> String {
@@ -109,6 +110,8 @@ struct One {
     number: usize,
     load: Arc<Load>,
     client: Client,
+    /// Another connection, so that no two calls are out on one.
+    rival: Client,
     rng: Rng,
 }
 
@@ -219,7 +222,7 @@ impl One {
         let load = Arc::clone(&self.load);
         let trace = &load.trace;
         trace.count("client", "raced for an id");
-        let client = self.client.clone();
+        let client = self.rival.clone();
         let rival = other.submit(self.expires_in(PROTECTION));
         let rival = async {
             let told = async { told::outcome_of(trace, &other, client.submit(&rival).await) };

@@ -29,10 +29,10 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// One process, from its start to its end.
-    pub async fn run(&self, parts: &Parts) {
+    pub async fn run(&self, parts: &Parts) -> turmoil::Result {
         let stop = CancellationToken::new();
         *self.stop.lock() = stop.clone();
-        let wires = Wires::new();
+        let wires = Wires::new(HOST, &self.setup);
         let store = self.disk.open();
         self.trace
             .booted(tercet::store::Store::identity(&*store).boot);
@@ -52,6 +52,7 @@ impl Coordinator {
             "its store broke"
         };
         self.trace.count("coordinator ended", how);
+        Ok(())
     }
 }
 

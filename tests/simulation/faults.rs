@@ -91,7 +91,7 @@ impl Fault {
             Fault::PartitionOneWay(from, to) => sim.partition_oneway(from, to),
             Fault::Hold(a, b) => sim.hold(a, b),
             Fault::SlowLink(a, b) => {
-                sim.set_link_max_message_latency(a, b, world.setup.ms(SLOW_LINK_MS));
+                sim.set_link_latency(a, b, world.setup.ms(SLOW_LINK_MS));
             }
             Fault::ClockJump { host, by_ms } => world.clock(host).jump(by_ms),
             Fault::Mood(name, mood) => world.mood(name, mood),
@@ -105,7 +105,7 @@ impl Fault {
             Fault::Partition(a, b) | Fault::PartitionOneWay(a, b) => sim.repair(a, b),
             Fault::Hold(a, b) => sim.release(a, b),
             Fault::SlowLink(a, b) => {
-                sim.set_link_max_message_latency(a, b, world.setup.ms(LINK_MS));
+                sim.set_link_latency(a, b, Duration::ZERO);
             }
             Fault::ClockJump { .. } => {}
             Fault::Mood(name, _) => world.mood(name, Mood::Well),
@@ -150,9 +150,8 @@ pub enum Subject {
 
 /// Far enough to pass every deadline, and not the time for which an id protects.
 const JUMP_MS_MAX: i64 = 50 * 60 * 1000;
-/// What a message takes at most, usually and on a slow link, in a fast world.
-pub const LINK_MS: u64 = 15;
-const SLOW_LINK_MS: u64 = 800;
+/// What a message takes on a slow link, in a fast world.
+const SLOW_LINK_MS: u64 = 300;
 
 /// Whoever ended meanwhile by themselves is started again just so.
 fn restart(sim: &mut Sim<'_>, host: &'static str) {

@@ -102,7 +102,7 @@ impl Host {
     }
 
     /// One process, until somebody ends it.
-    pub async fn run(&self) {
+    pub async fn run(&self) -> turmoil::Result {
         let clock = self.clock.clone();
         let participant = Participant::new(self.name, self.fence.clone())
             .clock(move || clock.unix_ms())
@@ -113,7 +113,7 @@ impl Host {
                 provider: self.provider.clone(),
                 mood: Arc::clone(&self.mood),
             });
-        let service = participant.into_service().expect("it is put together well");
+        let service = participant.into_service()?;
         let moody = |inner| Moody {
             inner,
             mood: Arc::clone(&self.mood),
@@ -126,8 +126,8 @@ impl Host {
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .layer(layer_fn(moody))
             .add_service(service)
-            .serve_with_incoming(Wires::new().incoming(PORT).await);
-        served.await.expect("it is never asked to end");
+            .serve_with_incoming(Wires::new(self.name, &self.setup).incoming(PORT).await);
+        Ok(served.await?)
     }
 
     /// What it holds in the end.

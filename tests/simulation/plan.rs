@@ -26,6 +26,9 @@ pub struct Setup {
     pub scale: u64,
     /// The network's and every host's smallest step.
     pub tick: Duration,
+    /// Decides how long each message takes, at most so long.
+    pub network: u64,
+    pub delay_ms_max: u64,
     pub inflight_max: usize,
     pub recovery_inflight_max: usize,
     pub call_timeout_ms: u64,
@@ -51,6 +54,8 @@ impl Setup {
         Self {
             scale,
             tick: Duration::from_millis(10 * scale),
+            network: rng.u64(..),
+            delay_ms_max: 20 * scale,
             inflight_max: [4, 8, 4096][rng.usize(..3)],
             recovery_inflight_max: [4, 64][rng.usize(..2)],
             call_timeout_ms: [300, 1_000, 3_000][rng.usize(..3)] * scale,

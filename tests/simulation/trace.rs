@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use futures::future::BoxFuture;
@@ -29,6 +32,7 @@ use super::{
     participant::RETRY_AFTER_MS_MIN,
     plan::Plan,
     tally::Tally,
+    turns::Turns,
 };
 
 /// Shared by everybody in one world.
@@ -167,12 +171,14 @@ impl Trace {
         inner.note(What::Sent(sent));
     }
 
-    /// Watches every call that leaves.
+    /// Watches every call that leaves. Must be called on the host.
     pub fn watch(&self, participants: Arc<dyn Participants>) -> Arc<dyn Participants> {
         let trace = self.clone();
         Arc::new(Watched {
             participants,
             trace,
+            turns: Turns::new(),
+            calls: 0.into(),
         })
     }
 
@@ -224,6 +230,8 @@ impl Inner {
 struct Watched {
     participants: Arc<dyn Participants>,
     trace: Trace,
+    turns: Turns,
+    calls: AtomicU64,
 }
 
 impl Participants for Watched {
@@ -233,10 +241,12 @@ impl Participants for Watched {
 
     fn perform(&self, outgoing: Outgoing) -> BoxFuture<'static, Answer> {
         self.trace.sent(&outgoing);
-        let trace = self.trace.clone();
+        let (trace, turns) = (self.trace.clone(), self.turns.clone());
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let answer = self.participants.perform(outgoing);
         Box::pin(async move {
             let answer = answer.await;
+            turns.wait(number).await;
             trace.count("answer", answer_name(&answer));
             answer
         })
@@ -244,10 +254,12 @@ impl Participants for Watched {
 
     fn query(&self, outgoing: Outgoing) -> BoxFuture<'static, QueryAnswer> {
         self.trace.sent(&outgoing);
-        let trace = self.trace.clone();
+        let (trace, turns) = (self.trace.clone(), self.turns.clone());
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let answer = self.participants.query(outgoing);
         Box::pin(async move {
             let answer = answer.await;
+            turns.wait(number).await;
             trace.count("query", query_name(&answer));
             answer
         })

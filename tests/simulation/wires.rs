@@ -1,12 +1,16 @@
-//! Connections over the simulated network, whose bytes leave in an order that only the seed decides.
+//! Connections over the simulated network, whose bytes leave at times and in an order that only the
+//! seed decides.
 //!
-//! Tokio wakes those who watch one value in an order it draws by itself, and no stable setting seeds
-//! it; a server that says goodbye on all its connections does so in that order. The network draws the
-//! delay of each segment in the order of sending. So what a process writes within a millisecond is
-//! collected, and leaves connection by connection.
+//! Two things below us aren't the seed's. Tokio wakes those who watch one value in an order it draws
+//! by itself, and no stable setting seeds it: a server that says goodbye on all its connections does
+//! so in that order. And HTTP/2 forgets a stream that was reset after a second of the machine's time,
+//! after which it answers late frames. So what a process writes within a millisecond is collected,
+//! and its delay comes from the connection and the time alone, not from how often somebody has drawn
+//! before. The network itself delays nothing, but for its faults.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{DefaultHasher, Hasher as _},
     io,
     pin::Pin,
     sync::Arc,
@@ -31,31 +35,41 @@ use turmoil::net::{
     tcp::{OwnedReadHalf, OwnedWriteHalf},
 };
 
+use super::{clock::elapsed_ms, plan::Setup};
+
 /// All connections of one process.
 #[derive(Clone)]
 pub struct Wires {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
     inner: Mutex<Inner>,
     written: Notify,
+    seed: u64,
+    delay_ms_max: u64,
 }
 
 #[derive(Default)]
 struct Inner {
     next: u64,
     open: BTreeMap<u64, Outgoing>,
-    /// Those that have something to do.
-    busy: BTreeSet<u64>,
+    /// When something leaves, and on which connection.
+    due: BTreeSet<(u64, u64)>,
 }
 
 /// One connection's way out.
 struct Outgoing {
     stream: OwnedWriteHalf,
+    waiting: VecDeque<Segment>,
+}
+
+/// What is written within one millisecond.
+struct Segment {
+    written_ms: u64,
+    leaves_ms: u64,
     bytes: Vec<u8>,
-    /// Nothing more will be written; closed once all has left.
+    /// Nothing more will be written.
     closing: Option<Closing>,
 }
 
@@ -67,8 +81,13 @@ enum Closing {
 
 impl Wires {
     /// Must be called on the host, once for each process.
-    pub fn new() -> Self {
-        let shared = Arc::<Shared>::default();
+    pub fn new(host: &str, setup: &Setup) -> Self {
+        let shared = Arc::new(Shared {
+            inner: Mutex::default(),
+            written: Notify::new(),
+            seed: hash((host, setup.network)),
+            delay_ms_max: setup.delay_ms_max,
+        });
         tokio::spawn(send(Arc::clone(&shared)));
         Self { shared }
     }
@@ -108,8 +127,7 @@ impl Wires {
         inner.next += 1;
         let outgoing = Outgoing {
             stream: write,
-            bytes: Vec::new(),
-            closing: None,
+            waiting: VecDeque::new(),
         };
         inner.open.insert(number, outgoing);
         drop(inner);
@@ -121,42 +139,77 @@ impl Wires {
     }
 }
 
-/// Sends what was collected, a millisecond after the first of it.
+/// Sends what is due.
 async fn send(shared: Arc<Shared>) {
     loop {
-        shared.written.notified().await;
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        let mut inner = shared.inner.lock();
-        for number in std::mem::take(&mut inner.busy) {
-            let Some(outgoing) = inner.open.get_mut(&number) else {
-                continue;
-            };
-            if !outgoing.send() {
-                inner.open.remove(&number);
+        let first = shared.inner.lock().due.first().copied();
+        let Some((leaves_ms, number)) = first else {
+            shared.written.notified().await;
+            continue;
+        };
+        let left_ms = leaves_ms.saturating_sub(elapsed_ms());
+        if left_ms > 0 {
+            let left = tokio::time::sleep(Duration::from_millis(left_ms));
+            tokio::select! {
+                biased;
+                () = left => {}
+                () = shared.written.notified() => {} // by an earlier one, perhaps
             }
+            continue;
+        }
+        let mut inner = shared.inner.lock();
+        inner.due.pop_first();
+        if let Some(outgoing) = inner.open.get_mut(&number)
+            && !outgoing.send(leaves_ms)
+        {
+            inner.open.remove(&number);
         }
     }
 }
 
 impl Outgoing {
-    /// False: it is over.
-    fn send(&mut self) -> bool {
-        if !self.bytes.is_empty() {
-            let bytes = std::mem::take(&mut self.bytes);
-            let sent = self.stream.write_all(&bytes).now_or_never();
-            if !matches!(sent, Some(Ok(()))) {
-                return false; // the peer has reset it, or has not read for far too long
-            }
+    /// Where to put what is written now, and when it leaves.
+    fn segment(&mut self, now_ms: u64, delay_ms: u64) -> &mut Segment {
+        let last = self.waiting.back();
+        if last.is_none_or(|it| it.written_ms != now_ms) {
+            let after_ms = last.map_or(0, |it| it.leaves_ms);
+            self.waiting.push_back(Segment {
+                written_ms: now_ms,
+                leaves_ms: (now_ms + 1 + delay_ms).max(after_ms),
+                bytes: Vec::new(),
+                closing: None,
+            });
         }
-        match self.closing.take() {
-            None => true,
-            Some(Closing::Shutdown) => {
-                let _ = self.stream.shutdown().now_or_never(); // it may be gone already
-                true
-            }
-            Some(Closing::Dropped(_read)) => false,
-        }
+        self.waiting.back_mut().expect("there is one now")
     }
+
+    /// Sends what has waited until this time. False: the connection is over.
+    fn send(&mut self, leaves_ms: u64) -> bool {
+        let is_due = |segment: &Segment| segment.leaves_ms <= leaves_ms;
+        while self.waiting.front().is_some_and(is_due) {
+            let segment = self.waiting.pop_front().expect("it was looked at");
+            if !segment.bytes.is_empty() {
+                let sent = self.stream.write_all(&segment.bytes).now_or_never();
+                if !matches!(sent, Some(Ok(()))) {
+                    return false; // the peer has reset it, or has not read for far too long
+                }
+            }
+            match segment.closing {
+                None => {}
+                Some(Closing::Shutdown) => {
+                    let _ = self.stream.shutdown().now_or_never(); // it may be gone already
+                }
+                Some(Closing::Dropped(_read)) => return false,
+            }
+        }
+        true
+    }
+}
+
+fn hash(of: impl std::hash::Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// One connection.
@@ -168,12 +221,19 @@ pub struct Wire {
 }
 
 impl Wire {
-    fn with<R>(&self, act: impl FnOnce(&mut Outgoing) -> R) -> io::Result<R> {
-        let mut inner = self.shared.inner.lock();
+    fn with<R>(&self, act: impl FnOnce(&mut Segment) -> R) -> io::Result<R> {
+        let shared = &self.shared;
+        let mut inner = shared.inner.lock();
         let outgoing = inner.open.get_mut(&self.number);
-        let done = act(outgoing.ok_or(io::ErrorKind::BrokenPipe)?);
-        inner.busy.insert(self.number);
-        self.shared.written.notify_one();
+        let now_ms = elapsed_ms();
+        let delay_ms = hash((shared.seed, self.number, now_ms)) % shared.delay_ms_max;
+        let segment = outgoing
+            .ok_or(io::ErrorKind::BrokenPipe)?
+            .segment(now_ms, delay_ms);
+        let done = act(segment);
+        let leaves_ms = segment.leaves_ms;
+        inner.due.insert((leaves_ms, self.number));
+        shared.written.notify_one();
         Ok(done)
     }
 }

@@ -15,7 +15,7 @@ use super::{
     client::{self, Load, Phase},
     clock::WallClock,
     coordinator::{self, Coordinator},
-    faults::{Fault, LINK_MS, Subject},
+    faults::{Fault, Subject},
     history::{Ended, EndedBranch, Evidence, inside, violations},
     participant::{Host, Mood, NAMES},
     parts::Parts,
@@ -71,7 +71,7 @@ impl World {
             .rng_seed(rng.u64(..))
             .tick_duration(setup.tick)
             .min_message_latency(Duration::ZERO)
-            .max_message_latency(setup.ms(LINK_MS))
+            .max_message_latency(Duration::ZERO)
             .simulation_duration(Duration::MAX)
             .tcp_capacity(1024)
             .build();
@@ -99,17 +99,17 @@ impl World {
             let host = Arc::clone(host);
             sim.host(host.name, move || {
                 let host = Arc::clone(&host);
-                async move { Ok(host.run().await) }
+                async move { host.run().await }
             });
         }
         let (process, parts) = (Arc::clone(&coordinator), Arc::clone(parts));
         sim.host(coordinator::HOST, move || {
             let (process, parts) = (Arc::clone(&process), Arc::clone(&parts));
-            async move { Ok(process.run(&parts).await) }
+            async move { process.run(&parts).await }
         });
         for name in client::HOSTS {
             let (load, rng) = (Arc::clone(&load), rng.fork());
-            sim.client(name, async move { Ok(load.run(rng).await) });
+            sim.client(name, load.run(name, rng));
         }
         let world = Self {
             setup,
