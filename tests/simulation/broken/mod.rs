@@ -244,7 +244,9 @@ impl Control {
         for (seed, twin) in twins.iter().enumerate() {
             let twin = twin.get_or_init(|| broken(seed, Parts::honest()));
             if !twin.is_empty() {
-                return Err(format!("and so does its honest twin, seed {seed}: {twin:?}"));
+                return Err(format!(
+                    "and so does its honest twin, seed {seed}: {twin:?}"
+                ));
             }
             let started = Instant::now();
             let found = broken(seed, (self.parts)());
