@@ -125,6 +125,7 @@ async fn undisturbed(place: &Place, (image, past): &(Image, Past)) -> (Calls, (I
 
 /// One run with a fault. Returns how long it took to end after it.
 async fn fails(place: &Place, (image, past): &(Image, Past), fault: Fault) -> Duration {
+    println!("{fault}"); // should it hang
     place.begin(image, past.clone());
     let ended = match place.start(Some(fault)).await {
         Err(ended) => ended,

@@ -49,6 +49,9 @@ enum kind {
     FAULT = 9,
 };
 
+/* A disk takes its time until it says that something failed, and others wait for it by then. */
+#define FAILURE_US 10000
+
 /* Held while a change is made and written down, so that the journal has the order of the changes. */
 static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 static char folder[PATH_MAX];
@@ -185,6 +188,7 @@ static uint64_t inode_at(int dir, const char *path) {
 
 #define UNLOCKED(result)                                                                                 \
     pthread_mutex_unlock(&order);                                                                        \
+    if (result < 0) usleep(FAILURE_US);                                                                  \
     errno = failure;                                                                                     \
     return result;
 
@@ -338,6 +342,7 @@ static int sync_file(int fd, int durable) {
     if (!failed) note_change(SYNC_BEGINS, NULL, stat.st_ino, number);
     pthread_mutex_unlock(&order);
     if (failed) {
+        usleep(FAILURE_US);
         errno = fault.error;
         return fault.error ? -1 : 0;
     }

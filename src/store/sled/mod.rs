@@ -8,6 +8,7 @@
 //! | `open`, `create` | every way in which a directory may not be what it should be, or not yet |
 //! | `sidecar`, `trace` | what the database has to be: which store, how new |
 //! | `writer` | one thread, group commit, an `fdatasync` before any acknowledgement |
+//! | `waker` | an end to waiting when the disk fails |
 //! | `stage` | compare-and-set, and what a batch changes |
 //! | `view` | reads that never show what is not durable |
 //! | `keys`, `meta` | what stands where |
@@ -26,6 +27,7 @@ mod trace;
 mod transfer;
 mod verify;
 mod view;
+mod waker;
 mod writer;
 
 use std::{
@@ -54,6 +56,7 @@ use super::{
 use open::{Missing, Opened};
 use stage::Entry;
 use view::{Durable, Order, View};
+use waker::Waker;
 use writer::{What, Write, Writer, panic_text};
 
 pub use open::{OpenError, SledOptions};
@@ -72,12 +75,15 @@ const PIECE_ENTRIES: usize = 1024;
 /// A store in a directory. Dropping it closes it: what was committed is written first.
 #[derive(Debug)]
 pub struct SledStore {
+    /// Before the waker: it has the database.
     shared: Arc<Shared>,
     /// Unbounded by itself: what the engine admits into flight, each with a few commits, bounds it.
     /// None only while it is dropped.
     queue: Option<Sender<Write>>,
     writer: Option<JoinHandle<()>>,
     dir: PathBuf,
+    /// Closes the files.
+    _waker: Waker,
     /// Given up last, when the files are closed.
     _lock: File,
 }
@@ -145,6 +151,7 @@ impl SledStore {
             queue: Some(queue),
             writer: Some(writer),
             dir,
+            _waker: opened.waker,
             _lock: opened.lock,
         })
     }

@@ -6,7 +6,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::mpsc::{RecvTimeoutError, sync_channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
     thread,
     time::{Duration, Instant},
 };
@@ -20,6 +20,7 @@ use super::{
     meta::Meta,
     sidecar::{FORMAT, Phase, Sidecar, SidecarError},
     trace::Trace,
+    waker::{LOOK_EVERY, Waker},
     writer::{Medium, panic_text},
 };
 
@@ -135,6 +136,8 @@ pub(super) struct Opened {
     pub(super) sidecar: Sidecar,
     pub(super) realm: Realm,
     pub(super) dir: PathBuf,
+    /// Goes after the database's other handles.
+    pub(super) waker: Waker,
     /// Held as long as this lives.
     pub(super) lock: File,
 }
@@ -165,7 +168,7 @@ pub(super) fn open(
     let realm = check(dir, &sidecar)?;
     let creating = sidecar.phase() == Phase::Creating;
     remove_leftovers(dir)?;
-    let db = match open_database(dir, options) {
+    let (db, waker) = match open_database(dir, options) {
         // What an interrupted creation has left.
         Err(OpenError::Damaged { .. }) if creating => {
             remove_database(dir)?;
@@ -209,6 +212,7 @@ pub(super) fn open(
         sidecar,
         realm,
         dir,
+        waker,
         lock,
     })
 }
@@ -318,7 +322,7 @@ fn remove_leftovers(dir: &Path) -> Result<(), OpenError> {
 }
 
 /// Opens the database in a thread of its own, which is left behind when it doesn't come back.
-fn open_database(dir: &Path, options: &SledOptions) -> Result<Db, OpenError> {
+fn open_database(dir: &Path, options: &SledOptions) -> Result<(Db, Waker), OpenError> {
     let path = dir.join("db");
     let bytes = fs::metadata(&path).map_or(0, |it| it.len());
     let timeout = options.open_timeout + Duration::from_secs(bytes / (16 * 1024 * 1024));
@@ -328,16 +332,19 @@ fn open_database(dir: &Path, options: &SledOptions) -> Result<Db, OpenError> {
         .flush_every_ms(None)
         .cache_capacity(options.cache_bytes);
     let (sender, opened) = sync_channel(1);
+    let theirs = config.clone();
     let open = move || {
-        let result = catch_unwind(AssertUnwindSafe(|| open_patiently(&config)));
+        let result = catch_unwind(AssertUnwindSafe(|| open_patiently(&theirs)));
         let _ = sender.send(result.map_err(|panic| panic_text(&*panic).to_owned()));
     };
     let thread = thread::Builder::new().name("tercet-store-open".into());
-    thread
-        .spawn(open)
-        .map_err(io_error("starting a thread to open", &path))?;
-    match opened.recv_timeout(timeout) {
-        Ok(Ok(Ok(db))) => Ok(db),
+    let unstarted = "starting a thread to open";
+    thread.spawn(open).map_err(io_error(unstarted, &path))?;
+    match wait(&opened, &config, timeout) {
+        Ok(Ok(Ok(db))) => {
+            let waker = Waker::start(config, db.clone());
+            Ok((db, waker.map_err(io_error(unstarted, &path))?))
+        }
         Ok(Ok(Err(sled::Error::Io(error)))) if error.raw_os_error().is_some() => {
             Err(disk(dir)(format!("opening it: {error}")))
         }
@@ -346,7 +353,27 @@ fn open_database(dir: &Path, options: &SledOptions) -> Result<Db, OpenError> {
         Err(RecvTimeoutError::Disconnected) => {
             Err(damaged(&path)("opening it ended without a word".into()))
         }
-        Err(RecvTimeoutError::Timeout) => Err(OpenError::Timeout { path, timeout }),
+        Err(RecvTimeoutError::Timeout) => match config.global_error() {
+            Err(error) => Err(disk(dir)(format!("opening it: {error}"))),
+            Ok(()) => Err(OpenError::Timeout { path, timeout }),
+        },
+    }
+}
+
+/// Waits in vain no longer than the timeout, and only a moment once the disk has failed: see [`Waker`].
+fn wait<T>(
+    opened: &Receiver<T>,
+    config: &sled::Config,
+    timeout: Duration,
+) -> Result<T, RecvTimeoutError> {
+    let started = Instant::now();
+    loop {
+        let failed = config.global_error().is_err();
+        let left = timeout.saturating_sub(started.elapsed());
+        match opened.recv_timeout(left.min(LOOK_EVERY)) {
+            Err(RecvTimeoutError::Timeout) if left > LOOK_EVERY && !failed => {}
+            ended => return ended,
+        }
     }
 }
 
