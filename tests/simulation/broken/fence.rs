@@ -19,10 +19,11 @@ use super::{
 use crate::parts::{FenceRows, Parts};
 
 pub const CONTROLS: &[Control] = &[
+    // A late Try may then reserve for nobody.
     Control {
         what: "forgets the tombstone",
         invariant: "S5",
-        besides: &[],
+        besides: &["L2"],
         parts: || with(ForgetsTheTombstone::default()),
     },
     Control {

@@ -45,11 +45,11 @@ pub const CONTROLS: &[Control] = &[
         besides: &["S1", "S3", "S7", "S11"],
         parts: || with(RunsAPurgedIdAgain),
     },
-    // Some branches were confirmed before, and the others are canceled; some clients know.
+    // Some branches were confirmed before, and can't be canceled; some clients know.
     Control {
         what: "lets a second decision through",
         invariant: "S3",
-        besides: &["S2", "S4", "S7", "S8", "L1"],
+        besides: &["S2", "S4", "S7", "S8", "L1", "L3", "L4"],
         parts: || with(LetsASecondDecisionThrough),
     },
     Control {

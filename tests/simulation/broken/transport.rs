@@ -35,16 +35,18 @@ pub const CONTROLS: &[Control] = &[
         besides: &["S5"],
         parts: || with(ReadsATimeoutAsFailed::default()),
     },
+    // A late copy of that Try may reserve for nobody.
     Control {
         what: "skips Cancel of a refused branch",
         invariant: "S5",
-        besides: &[],
+        besides: &["L2"],
         parts: || with(SkipsCancelOfARefusedBranch::default()),
     },
+    // A Try that was still on its way may reserve for nobody.
     Control {
         what: "takes UNKNOWN for canceled",
         invariant: "S5",
-        besides: &[],
+        besides: &["L2"],
         parts: || with(TakesUnknownForCanceled),
     },
     // What was never confirmed is held for nobody.
@@ -61,25 +63,25 @@ pub const CONTROLS: &[Control] = &[
         besides: &["L2"],
         parts: || with(AnswersTheWrongBranch::default()),
     },
-    // No record justifies these calls, and the branch ends as nobody decided, or never.
+    // No record justifies these calls, and the branch ends as nobody decided, or never: in no calm either.
     Control {
         what: "cancels what it can't confirm",
         invariant: "S2",
-        besides: &["S4", "S7", "L1"],
+        besides: &["S4", "S7", "L1", "L3", "L4"],
         parts: || with(CancelsWhatItCantConfirm),
     },
     // The same here.
     Control {
         what: "cancels by itself after a while",
         invariant: "S2",
-        besides: &["S4", "S7", "L1"],
+        besides: &["S4", "S7", "L1", "L3", "L4"],
         parts: || with(CancelsByItselfAfterAWhile),
     },
-    // And if the others do fail, nobody can cancel it.
+    // And if the others do fail, nobody can cancel it, and it never ends: in no calm either.
     Control {
         what: "confirms before the decision",
         invariant: "S7",
-        besides: &["S2", "S4", "L1"],
+        besides: &["S2", "S4", "L1", "L3", "L4"],
         parts: || with(ConfirmsBeforeTheDecision),
     },
     Control {
