@@ -128,8 +128,8 @@ fn decide(branch: &Branch, take: &Take, row: Option<&Row>, call: &Call) -> Decid
         }
         Action::Run(_) => {
             let effect = LedgerEffect {
-                transaction: branch.1.clone(),
-                branch: branch.2.clone(),
+                transaction: branch.1.as_str().into(),
+                branch: branch.2.as_str().into(),
                 operation: call.operation,
                 account: ACCOUNT.into(),
                 amount: take.amount,

@@ -202,20 +202,22 @@ impl World {
             match &event.what {
                 What::Intended(intent) => intents.push(intent.clone()),
                 What::Invoked { call, id } => {
-                    calls.insert(*call, history.invoke(id));
+                    calls.insert(*call, history.invoke(id.as_str()));
                 }
                 What::Answered { call, answer } => history.answer(calls[call], *answer),
                 What::Wrote { branch, effect, .. } => {
-                    let ledger = ledgers.iter_mut().find(|it| it.participant == branch.0);
+                    let ledger = ledgers.iter_mut().find(|it| *it.participant == *branch.0);
                     ledger.unwrap().effects.extend(effect.clone());
                 }
             }
         }
         for ((participant, transaction, branch), row) in &inner.rows {
-            let ledger = ledgers.iter_mut().find(|it| it.participant == *participant);
+            let ledger = ledgers
+                .iter_mut()
+                .find(|it| *it.participant == **participant);
             ledger.unwrap().rows.push(FenceRow {
-                transaction: transaction.clone(),
-                branch: branch.clone(),
+                transaction: transaction.as_str().into(),
+                branch: branch.as_str().into(),
                 state: row.state,
             });
         }

@@ -203,7 +203,9 @@ impl Heard {
 impl Operations {
     fn count(&mut self, answer: Answer) {
         match answer {
-            Answer::Shown(_) | Answer::Accepted | Answer::Decided(_) => self.ok += 1,
+            Answer::Shown(_) | Answer::Accepted | Answer::Decided(_) | Answer::Merged => {
+                self.ok += 1
+            }
             Answer::NotTaken | Answer::NotFound => self.fail += 1,
             Answer::Unknown => self.info += 1,
         }
