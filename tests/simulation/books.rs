@@ -88,7 +88,7 @@ impl Books {
             transaction: branch.key.transaction_id.as_str().into(),
             branch: branch.key.branch_id.as_str().into(),
             operation,
-            account: take.account.clone(),
+            account: take.account.as_str().into(),
             amount: take.amount,
         }));
     }

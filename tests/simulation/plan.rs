@@ -102,7 +102,7 @@ impl Plan {
         let branches = (1..=rng.usize(1..=3))
             .map(|number| branch(format!("b{number}"), NAMES[rng.usize(..NAMES.len())], rng));
         let intent = Intent {
-            id,
+            id: id.into(),
             mode,
             interactive,
             branches: branches.collect(),
@@ -139,7 +139,7 @@ impl Plan {
         let branches = branches.collect();
         let mode = [ReplyMode::TwoState, ReplyMode::ThreeState][rng.usize(..2)];
         let intent = Intent {
-            id,
+            id: id.into(),
             mode,
             interactive: false,
             branches,
@@ -168,8 +168,8 @@ impl Plan {
             .wait(self.wait)
             .expires_at(expires_at);
         self.intent.branches.iter().fold(submit, |submit, it| {
-            let branch = Branch::new(&it.participant, resource(it), Payload::message(&take(it)));
-            submit.with_branch(branch.id(&it.id))
+            let branch = Branch::new(&*it.participant, resource(it), Payload::message(&take(it)));
+            submit.with_branch(branch.id(&*it.id))
         })
     }
 }
@@ -181,7 +181,7 @@ fn branch(id: String, participant: &str, rng: &mut Rng) -> IntendedBranch {
         _ => PLENTY,
     };
     IntendedBranch {
-        id,
+        id: id.into(),
         participant: participant.into(),
         account: account.into(),
         amount: rng.i64(1..=5),
@@ -197,7 +197,7 @@ fn of_mode(options: Options, mode: ReplyMode) -> Options {
 }
 
 pub fn resource(branch: &IntendedBranch) -> &'static str {
-    if branch.account == OUTSIDE {
+    if *branch.account == *OUTSIDE {
         CHARGE
     } else {
         TAKE
@@ -206,7 +206,7 @@ pub fn resource(branch: &IntendedBranch) -> &'static str {
 
 pub fn take(branch: &IntendedBranch) -> Take {
     Take {
-        account: branch.account.clone(),
+        account: branch.account.to_string(),
         amount: branch.amount,
     }
 }
