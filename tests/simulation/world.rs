@@ -161,6 +161,7 @@ impl World {
         let mut next = sim.elapsed() + self.setup.ms(1_000);
         loop {
             let now = sim.elapsed();
+            assert!(now < self.setup.ms(TROUBLE_MS_MAX), "it stands still");
             let (over, rest) = under_way.into_iter().partition(|(end, _)| *end <= now);
             under_way = rest;
             for (_, fault) in over as Vec<(Duration, Fault)> {
@@ -293,6 +294,8 @@ impl World {
     }
 }
 
+/// No world of ours takes longer to get through its faults.
+const TROUBLE_MS_MAX: u64 = 20 * 60 * 1000;
 /// The ping's interval and its timeout, and a little more.
 const DEAD_CONNECTIONS: Duration = Duration::from_secs(35);
 /// After a restart with a clock set back, by then everything unfinished is looked at.
