@@ -162,6 +162,7 @@ impl World {
         let latest = sim.elapsed() + self.setup.ms(TROUBLE_MS_MAX);
         loop {
             let now = sim.elapsed();
+            assert!(now < self.setup.ms(TROUBLE_MS_MAX), "it stands still");
             let (over, rest) = under_way.into_iter().partition(|(end, _)| *end <= now);
             under_way = rest;
             for (_, fault) in over as Vec<(Duration, Fault)> {
@@ -295,6 +296,8 @@ impl World {
     }
 }
 
+/// No world of ours takes longer to get through its faults.
+const TROUBLE_MS_MAX: u64 = 20 * 60 * 1000;
 /// The ping's interval and its timeout, and a little more.
 const DEAD_CONNECTIONS: Duration = Duration::from_secs(35);
 /// A world that takes nothing new has trouble no longer than this, in a fast world.
