@@ -18,8 +18,7 @@ use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use tercet::{
     config::{FlagValue, Sources},
-    engine::SystemClock,
-    server::{Connector, Server},
+    server::{Connector, Server, SystemClock},
     store::{SledStore, Store},
 };
 use tercet_sdk::{

@@ -28,16 +28,19 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use crate::participants::{ConfigError, Connector};
 use crate::{
     config::Config,
-    engine::{Clock, Engine, EngineConfig, SystemClock},
+    engine::{Engine, EngineConfig},
     participants::{
         GrpcParticipants, ParticipantConfig, Participants, ParticipantsConfig, measure,
     },
     proto::DESCRIPTORS,
     rpc,
     store::Store,
+};
+pub use crate::{
+    engine::{Clock, SystemClock},
+    participants::{ConfigError, Connector},
 };
 
 /// Finds clients that went away without a word.

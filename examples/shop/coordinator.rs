@@ -5,8 +5,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::bail;
 use tercet::{
     config::{FlagValue, Sources},
-    engine::SystemClock,
-    server::{Connector, Server},
+    server::{Connector, Server, SystemClock},
     store::SledStore,
 };
 use tokio::net::TcpListener;

@@ -5,8 +5,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 use clap::Args;
 use tercet::{
     config::{Config, Sources, StoreLocation},
-    engine::SystemClock,
-    server::{Connector, Server},
+    server::{Connector, Server, SystemClock},
     store::Store,
     telemetry,
 };

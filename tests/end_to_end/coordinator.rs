@@ -8,9 +8,8 @@ use std::{
 
 use tercet::{
     config::{Config, Participant},
-    engine::SystemClock,
     proto::tercet::v1::{self as pb, coordinator_service_client::CoordinatorServiceClient},
-    server::{Connector, ServeError, Server},
+    server::{Connector, ServeError, Server, SystemClock},
     store::MemoryStore,
 };
 use tercet_core::ids::ParticipantName;

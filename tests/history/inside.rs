@@ -96,6 +96,8 @@ pub fn violations(inside: &Inside) -> Vec<Violation> {
 struct Seen<'a> {
     records: BTreeMap<&'a str, Last>,
     calls: BTreeMap<Series<'a>, Calls>,
+    /// The newest that anything was written in.
+    epoch: u64,
     healed: Option<(u64, u64)>,
     expected: Vec<(&'a str, u64, &'static str)>,
     found: Vec<Violation>,
@@ -104,7 +106,6 @@ struct Seen<'a> {
 /// The last durable record of a transaction.
 struct Last {
     revision: u64,
-    epoch: u64,
     state: State,
     branches: BTreeSet<Arc<str>>,
     pace: Pace,
@@ -130,10 +131,15 @@ struct Calls {
 impl<'a> Seen<'a> {
     fn stored(&mut self, at_ms: u64, stored: &'a Stored) {
         let id = &*stored.id;
+        if stored.epoch < self.epoch {
+            let (from, to) = (self.epoch, stored.epoch);
+            let detail = format!("{id} was written in epoch {to} after {from}");
+            self.found.push(broken("S9", detail));
+        }
+        self.epoch = self.epoch.max(stored.epoch);
         let ended_ms = stored.state.is_terminal().then_some(at_ms);
         let mut now = Last {
             revision: stored.revision,
-            epoch: stored.epoch,
             state: stored.state,
             branches: stored.branches.iter().cloned().collect(),
             pace: stored.pace,
@@ -155,11 +161,6 @@ impl<'a> Seen<'a> {
                 "{id} went from {before:?} (revision {from}) to {after:?} ({to}) on record"
             );
             self.found.push(broken("S8", detail));
-        }
-        if stored.epoch < last.epoch {
-            let (from, to) = (last.epoch, stored.epoch);
-            let detail = format!("{id} was written in epoch {to} after {from}");
-            self.found.push(broken("S9", detail));
         }
         if let Some(lost) = last.branches.difference(&now.branches).next() {
             let detail = format!("{id} lost its branch {lost} on record");
@@ -214,8 +215,8 @@ impl<'a> Seen<'a> {
             );
             self.found.push(broken("S7", detail));
         }
-        if sent.epoch < last.epoch {
-            let (from, to) = (last.epoch, sent.epoch);
+        if sent.epoch < self.epoch {
+            let (from, to) = (self.epoch, sent.epoch);
             let detail =
                 format!("{call}{operation:?} of {id}/{branch} left in epoch {to} after {from}");
             self.found.push(broken("S9", detail));

@@ -150,6 +150,16 @@ fn a_write_of_an_older_epoch_is_found() {
 }
 
 #[test]
+fn so_is_one_of_another_transaction() {
+    let old = Stored {
+        id: "other".into(),
+        epoch: 1,
+        ..stored(1, State::Canceled)
+    };
+    assert_eq!(after(What::Stored(old)), ["S9"]);
+}
+
+#[test]
 fn a_call_of_an_older_epoch_is_found() {
     let old = Sent {
         epoch: 1,

@@ -63,7 +63,8 @@ pub const CONTROLS: &[Control] = &[
         besides: &["L2"],
         parts: || with(AnswersTheWrongBranch::default()),
     },
-    // No record justifies these calls, and the branch ends as nobody decided, or never: in no calm either.
+    // No record justifies these calls, and the branch ends as nobody decided, or never: in no calm
+    // either.
     Control {
         what: "cancels what it can't confirm",
         invariant: "S2",
