@@ -86,7 +86,7 @@ fn draw(id: String, rng: &mut Rng) -> (Intent, Submit) {
     let mut branches = Vec::new();
     for number in 1..=rng.usize(1..=2) {
         let branch = IntendedBranch {
-            id: format!("b{number}"),
+            id: format!("b{number}").into(),
             participant: PARTICIPANTS[rng.usize(..2)].into(),
             account: ACCOUNT.into(),
             amount: rng.i64(1..=5),
@@ -96,11 +96,11 @@ fn draw(id: String, rng: &mut Rng) -> (Intent, Submit) {
             refused: rng.u8(..10) == 0,
             filling: filling(&id, &branch.id, payload_bytes(rng)),
         };
-        submit = submit.branch(&branch.participant, RESOURCE, &take);
+        submit = submit.branch(&*branch.participant, RESOURCE, &take);
         branches.push(branch);
     }
     let intent = Intent {
-        id,
+        id: id.into(),
         mode,
         interactive: false,
         branches,

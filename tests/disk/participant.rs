@@ -85,8 +85,8 @@ impl Desk {
     fn branch(&self, context: &BranchContext) -> Branch {
         (
             self.name,
-            context.transaction_id.clone(),
-            context.branch_id.clone(),
+            context.transaction_id.as_str().into(),
+            context.branch_id.as_str().into(),
         )
     }
 

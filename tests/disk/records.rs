@@ -34,13 +34,13 @@ fn ended(record: &Record) -> Ended {
             panic!("no client of this test names another target");
         };
         EndedBranch {
-            id: it.spec.id.to_string(),
-            participant: participant.to_string(),
+            id: it.spec.id.as_str().into(),
+            participant: participant.as_str().into(),
             state: it.state,
         }
     });
     Ended {
-        id: record.id.to_string(),
+        id: record.id.as_str().into(),
         seen: Seen {
             state: transaction.state,
             outcome: outcome::outcome(transaction.state, transaction.mode),

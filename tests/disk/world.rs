@@ -3,7 +3,7 @@
 //! not take back. And the world itself can be taken back to a cut, because participants and clients
 //! have seen a future that a coordinator on an older disk knows nothing of.
 
-use std::{collections::HashMap, fs::File, path::Path};
+use std::{collections::HashMap, fs::File, path::Path, sync::Arc};
 
 use parking_lot::Mutex;
 use tercet_core::{check::Violation, fence::Row};
@@ -47,7 +47,7 @@ pub enum What {
     Intended(Intent),
     Invoked {
         call: usize,
-        id: String,
+        id: Arc<str>,
     },
     Answered {
         call: usize,
@@ -62,7 +62,7 @@ pub enum What {
 }
 
 /// Participant, transaction, branch.
-pub type Branch = (&'static str, String, String);
+pub type Branch = (&'static str, Arc<str>, Arc<str>);
 
 impl World {
     /// From now on events are placed by the length of this journal.
@@ -202,17 +202,19 @@ impl World {
             match &event.what {
                 What::Intended(intent) => intents.push(intent.clone()),
                 What::Invoked { call, id } => {
-                    calls.insert(*call, history.invoke(id));
+                    calls.insert(*call, history.invoke(Arc::clone(id)));
                 }
                 What::Answered { call, answer } => history.answer(calls[call], *answer),
                 What::Wrote { branch, effect, .. } => {
-                    let ledger = ledgers.iter_mut().find(|it| it.participant == branch.0);
+                    let ledger = ledgers.iter_mut().find(|it| *it.participant == *branch.0);
                     ledger.unwrap().effects.extend(effect.clone());
                 }
             }
         }
         for ((participant, transaction, branch), row) in &inner.rows {
-            let ledger = ledgers.iter_mut().find(|it| it.participant == *participant);
+            let ledger = ledgers
+                .iter_mut()
+                .find(|it| *it.participant == **participant);
             ledger.unwrap().rows.push(FenceRow {
                 transaction: transaction.clone(),
                 branch: branch.clone(),
