@@ -85,8 +85,8 @@ impl Desk {
     fn branch(&self, context: &BranchContext) -> Branch {
         (
             self.name,
-            context.transaction_id.clone(),
-            context.branch_id.clone(),
+            context.transaction_id.as_str().into(),
+            context.branch_id.as_str().into(),
         )
     }
 
@@ -128,8 +128,8 @@ fn decide(branch: &Branch, take: &Take, row: Option<&Row>, call: &Call) -> Decid
         }
         Action::Run(_) => {
             let effect = LedgerEffect {
-                transaction: branch.1.as_str().into(),
-                branch: branch.2.as_str().into(),
+                transaction: branch.1.clone(),
+                branch: branch.2.clone(),
                 operation: call.operation,
                 account: ACCOUNT.into(),
                 amount: take.amount,

@@ -3,7 +3,7 @@
 //! not take back. And the world itself can be taken back to a cut, because participants and clients
 //! have seen a future that a coordinator on an older disk knows nothing of.
 
-use std::{collections::HashMap, fs::File, path::Path};
+use std::{collections::HashMap, fs::File, path::Path, sync::Arc};
 
 use parking_lot::Mutex;
 use tercet_core::{check::Violation, fence::Row};
@@ -47,7 +47,7 @@ pub enum What {
     Intended(Intent),
     Invoked {
         call: usize,
-        id: String,
+        id: Arc<str>,
     },
     Answered {
         call: usize,
@@ -62,7 +62,7 @@ pub enum What {
 }
 
 /// Participant, transaction, branch.
-pub type Branch = (&'static str, String, String);
+pub type Branch = (&'static str, Arc<str>, Arc<str>);
 
 impl World {
     /// From now on events are placed by the length of this journal.
@@ -202,7 +202,7 @@ impl World {
             match &event.what {
                 What::Intended(intent) => intents.push(intent.clone()),
                 What::Invoked { call, id } => {
-                    calls.insert(*call, history.invoke(id.as_str()));
+                    calls.insert(*call, history.invoke(Arc::clone(id)));
                 }
                 What::Answered { call, answer } => history.answer(calls[call], *answer),
                 What::Wrote { branch, effect, .. } => {
@@ -216,8 +216,8 @@ impl World {
                 .iter_mut()
                 .find(|it| *it.participant == **participant);
             ledger.unwrap().rows.push(FenceRow {
-                transaction: transaction.as_str().into(),
-                branch: branch.as_str().into(),
+                transaction: transaction.clone(),
+                branch: branch.clone(),
                 state: row.state,
             });
         }

@@ -43,7 +43,12 @@ fn transaction<E>(told: &Result<Told, E>) -> Option<&Transaction> {
 /// An id that was forbidden before its transaction came has no branch.
 fn is_of(plan: &Plan, transaction: &Transaction) -> bool {
     let mut branches = transaction.branches();
-    branches.all(|it| plan.intent.branches.iter().any(|meant| *meant.id == *it.id()))
+    branches.all(|it| {
+        plan.intent
+            .branches
+            .iter()
+            .any(|meant| *meant.id == *it.id())
+    })
 }
 
 pub fn shown(trace: &Trace, read: Result<Transaction, Error>) -> Answer {
