@@ -44,7 +44,7 @@ pub struct Setup {
     pub bad_luck: Arc<AtomicBool>,
 }
 
-const SLOW_SCALE: u64 = 50;
+const SLOW_SCALE: u64 = 25;
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
 impl Setup {
@@ -53,9 +53,9 @@ impl Setup {
         let scale = if slow { SLOW_SCALE } else { 1 };
         Self {
             scale,
-            tick: Duration::from_millis(10 * scale),
+            tick: Duration::from_millis(20 * scale),
             network: rng.u64(..),
-            delay_ms_max: 20 * scale,
+            delay_ms_max: 30 * scale,
             inflight_max: [4, 8, 4096][rng.usize(..3)],
             recovery_inflight_max: [4, 64][rng.usize(..2)],
             call_timeout_ms: [300, 1_000, 3_000][rng.usize(..3)] * scale,
