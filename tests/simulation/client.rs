@@ -36,7 +36,7 @@ const CROWD: usize = 100;
 /// How long one waits for who is stuck.
 const VICTIM: Duration = Duration::from_secs(5);
 /// How long an id protects, as the clients have it: clocks that jump may pass it, but not in the calm.
-const PROTECTION: Duration = Duration::from_secs(60 * 60);
+const PROTECTION: Duration = Duration::from_secs(30 * 60);
 const PROTECTION_CALM: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the clients are to do.
