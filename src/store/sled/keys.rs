@@ -93,9 +93,21 @@ pub(super) fn after(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }
 
-/// The cursor that these keys end with; not for `I`, `C` and `M`.
+/// The cursor that this key ends with, if it is one of `R`, `U`, `B` or `K`.
 pub(super) fn cursor(key: &[u8]) -> Option<Cursor> {
-    key.last_chunk().map(|bytes| Cursor::from_be_bytes(*bytes))
+    let (rest, cursor) = key.split_last_chunk()?;
+    let indexed = match (rest.split_first()?, rest.len()) {
+        ((b'R' | b'U', _), 1) | ((b'K', _), 9) => true,
+        ((b'B', rest), _) => rest.len() >= 8,
+        _ => false,
+    };
+    indexed.then(|| Cursor::from_be_bytes(*cursor))
+}
+
+/// The time in a key of `K`.
+pub(super) fn read_keep_until(key: &[u8]) -> Option<UnixMs> {
+    let time = key.get(1..)?.first_chunk()?;
+    Some((u64::from_be_bytes(*time) ^ (1 << 63)).cast_signed())
 }
 
 /// The cursor that `I` has as its value.
@@ -145,6 +157,7 @@ mod tests {
             for key in keys {
                 prop_assert_eq!(cursor(&key), Some(at));
             }
+            prop_assert_eq!(read_keep_until(&keep_until(due_ms, at)), Some(due_ms));
         }
 
         #[test]
@@ -156,7 +169,7 @@ mod tests {
                 prop_assert_eq!(id.as_str().as_bytes(), &*bytes);
             }
             prop_assert_eq!(cursor_value(&bytes).is_some(), bytes.len() == 8);
-            prop_assert_eq!(cursor(&bytes).is_some(), bytes.len() >= 8);
+            prop_assert!(cursor(&bytes).is_none() || bytes.len() >= 9);
         }
     }
 

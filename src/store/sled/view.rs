@@ -1,116 +1,163 @@
-//! Reads that show only what is durable.
+//! Reads that show only what is durable: what is [`Recent`], over what the database has.
 //!
-//! sled shows what was applied before it is synced. So before a batch is applied, the values it is
-//! about to replace are laid over the tree, and readers see those until the sync is done. The overlay
-//! is never larger than one batch.
+//! A batch becomes recent when it is durable in the journal. The database is changed only at places that
+//! are covered by something recent, and these are uncovered only when it is durable there.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::ops::Range;
 
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use prost::bytes::Bytes;
 use sled::{Db, IVec};
+use tercet_core::ids::TransactionId;
 
-use super::keys::{self, CHUNK_BYTES};
-use crate::store::{Cursor, codec};
-
-/// Values before the batch that is being synced; none: there was no such key.
-type Before = BTreeMap<Vec<u8>, Option<IVec>>;
-
-/// Which end of a range comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    Ascending,
-    Descending,
-}
+use super::{
+    keys::{self, CHUNK_BYTES},
+    recent::Recent,
+};
+use crate::store::{Cursor, Listing, Unfinished, UnixMs, codec};
 
 /// The database, and what covers it.
 #[derive(Debug)]
 pub(super) struct View {
     db: Db,
-    before: RwLock<Before>,
+    recent: RwLock<Recent>,
 }
 
-/// The durable state at one moment; no batch is applied while this lives, so it should not live long.
+/// The durable state at one moment; nothing new becomes visible while this lives, so it should not live
+/// long.
 pub(super) struct Durable<'a> {
     db: &'a Db,
-    before: RwLockReadGuard<'a, Before>,
+    recent: RwLockReadGuard<'a, Recent>,
 }
 
 impl View {
     pub(super) fn new(db: Db) -> Self {
-        let before = RwLock::default();
-        Self { db, before }
+        let recent = RwLock::default();
+        Self { db, recent }
     }
 
     pub(super) fn db(&self) -> &Db {
         &self.db
     }
 
-    /// Waits for readers, and from then on hides what is applied.
-    pub(super) fn cover(&self, before: Before) {
-        *self.before.write() = before;
+    pub(super) fn recent(&self) -> RwLockReadGuard<'_, Recent> {
+        self.recent.read()
     }
 
-    /// What is applied is durable: readers see it from now on.
-    pub(super) fn uncover(&self) {
-        self.before.write().clear();
+    /// Waits for readers.
+    pub(super) fn recent_mut(&self) -> RwLockWriteGuard<'_, Recent> {
+        self.recent.write()
     }
 
     pub(super) fn durable(&self) -> Durable<'_> {
         Durable {
             db: &self.db,
-            before: self.before.read(),
+            recent: self.recent.read(),
         }
     }
 }
 
 impl Durable<'_> {
-    pub(super) fn value(&self, key: &[u8]) -> sled::Result<Option<IVec>> {
-        match self.before.get(key) {
-            Some(before) => Ok(before.clone()),
-            None => self.db.get(key),
+    /// Where a transaction's record is, and its bytes. Missing parts show as a wrong length.
+    pub(super) fn find(
+        &self,
+        id: &TransactionId,
+    ) -> sled::Result<Option<(Cursor, Option<Bytes>)>> {
+        if let Some((cursor, item)) = self.recent.find(id) {
+            let entry = item.entry.as_ref();
+            return Ok(entry.map(|entry| (cursor, Some(entry.bytes.clone()))));
         }
+        let Some(value) = self.db.get(keys::id(id))? else {
+            return Ok(None);
+        };
+        let cursor = keys::cursor_value(&value).unwrap_or_default();
+        Ok(Some((cursor, self.record(cursor)?)))
     }
 
-    /// At most `limit` entries from one end of the range.
-    pub(super) fn entries(
+    /// At most `limit` records of a listing below a place, newest first.
+    pub(super) fn records(
         &self,
-        range: Range<Vec<u8>>,
-        order: Order,
+        listing: &Listing,
+        before: Cursor,
         limit: usize,
-    ) -> sled::Result<Vec<(IVec, IVec)>> {
-        if range.is_empty() {
-            return Ok(Vec::new());
-        }
-        let stored = self.db.range(range.clone());
-        let mut found = match order {
-            Order::Ascending => self.uncovered(stored, limit),
-            Order::Descending => self.uncovered(stored.rev(), limit),
-        }?;
-        let covered = self.before.range(range);
-        let kept = covered.filter_map(|(key, value)| Some((IVec::from(&key[..]), value.clone()?)));
-        found.extend(kept);
-        found.sort_unstable_by(|(a, _), (b, _)| match order {
-            Order::Ascending => a.cmp(b),
-            Order::Descending => b.cmp(a),
+    ) -> sled::Result<Vec<(Cursor, Option<Bytes>)>> {
+        let stored = self.db.range(listing.keys(0..before)).rev();
+        let stored = self.uncovered(stored).map(|it| Ok(it?.0));
+        let mut places = stored.take(limit).collect::<sled::Result<Vec<_>>>()?;
+        let recent = self.recent.places(listing, 0..before);
+        places.extend(recent.rev().take(limit));
+        places.sort_unstable_by(|a, b| b.cmp(a));
+        places.truncate(limit);
+        let records = places.into_iter();
+        records
+            .map(|cursor| Ok((cursor, self.record(cursor)?)))
+            .collect()
+    }
+
+    /// At most `limit` unfinished ones from a place on, oldest first.
+    pub(super) fn unfinished(&self, from: Cursor, limit: usize) -> sled::Result<Vec<Unfinished>> {
+        let range = from..Cursor::MAX;
+        let stored = self.db.range(keys::unfinished_in(range.clone()));
+        let stored = self.uncovered(stored).filter_map(|entry| {
+            let read = |(cursor, _, value): (Cursor, IVec, IVec)| {
+                let (due_ms, id) = keys::read_unfinished(&value)?;
+                Some(Unfinished { cursor, id, due_ms })
+            };
+            entry.map(read).transpose()
         });
+        let mut found = stored.take(limit).collect::<sled::Result<Vec<_>>>()?;
+        let recent = self.recent.places(&Listing::Unfinished, range).take(limit);
+        found.extend(recent.filter_map(|cursor| {
+            let item = self.recent.at(cursor)?;
+            let (id, due_ms) = (item.id.clone(), item.entry.as_ref()?.due_ms?);
+            Some(Unfinished { cursor, id, due_ms })
+        }));
+        found.sort_unstable_by_key(|it| it.cursor);
         found.truncate(limit);
         Ok(found)
     }
 
-    /// A record's bytes. Missing parts show as a wrong length.
-    pub(super) fn record(&self, cursor: Cursor) -> sled::Result<Option<Bytes>> {
-        gather(cursor, |key| self.value(key))
+    /// At most `limit` finished ones that are kept until this time or a shorter one, earliest first.
+    pub(super) fn outlived(
+        &self,
+        now_ms: UnixMs,
+        limit: usize,
+    ) -> sled::Result<Vec<(Cursor, TransactionId)>> {
+        let stored = self.db.range(keys::kept_until(now_ms));
+        let stored = self.uncovered(stored).filter_map(|entry| {
+            let read = |(cursor, key, id): (Cursor, IVec, IVec)| {
+                Some((keys::read_keep_until(&key)?, cursor, keys::read_id(&id)?))
+            };
+            entry.map(read).transpose()
+        });
+        let mut found = stored.take(limit).collect::<sled::Result<Vec<_>>>()?;
+        let recent = self.recent.outlived(now_ms);
+        found.extend(recent.map(|(until_ms, cursor, id)| (until_ms, cursor, id.clone())));
+        found.sort_unstable_by_key(|(until_ms, cursor, _)| (*until_ms, *cursor));
+        found.truncate(limit);
+        let found = found.into_iter().map(|(_, cursor, id)| (cursor, id));
+        Ok(found.collect())
     }
 
+    fn record(&self, cursor: Cursor) -> sled::Result<Option<Bytes>> {
+        match self.recent.at(cursor) {
+            Some(item) => Ok(item.entry.as_ref().map(|entry| entry.bytes.clone())),
+            None => gather(cursor, |key| self.db.get(key)),
+        }
+    }
+
+    /// Index entries of the database that nothing recent covers, with their places. What is no entry of
+    /// an index is left out.
     fn uncovered(
         &self,
         entries: impl Iterator<Item = sled::Result<(IVec, IVec)>>,
-        limit: usize,
-    ) -> sled::Result<Vec<(IVec, IVec)>> {
-        let covered = |key: &IVec| self.before.contains_key(&key[..]);
-        let uncovered = entries.filter(|it| !it.as_ref().is_ok_and(|(key, _)| covered(key)));
-        uncovered.take(limit).collect()
+    ) -> impl Iterator<Item = sled::Result<(Cursor, IVec, IVec)>> {
+        let uncovered = |(key, value): (IVec, IVec)| {
+            let cursor = keys::cursor(&key)?;
+            let covered = self.recent.at(cursor).is_some();
+            (!covered).then_some((cursor, key, value))
+        };
+        entries.filter_map(move |entry| entry.map(uncovered).transpose())
     }
 }
 
@@ -140,79 +187,4 @@ pub(super) fn gather(
 pub(super) fn chunk_count(first: &[u8]) -> usize {
     let len = codec::frame::framed_len(first).unwrap_or(first.len());
     len.div_ceil(CHUNK_BYTES).max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn view() -> View {
-        let config = sled::Config::new().temporary(true);
-        View::new(config.open().expect("a temporary database is opened"))
-    }
-
-    fn entries(view: &View, order: Order, limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let range = b"a".to_vec()..b"z".to_vec();
-        let found = view.durable().entries(range, order, limit);
-        let found = found.expect("they are read").into_iter();
-        found
-            .map(|(key, value)| (key.to_vec(), value.to_vec()))
-            .collect()
-    }
-
-    fn expected(text: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let pairs = text.split_whitespace().filter_map(|it| it.split_once('='));
-        pairs
-            .map(|(key, value)| (key.into(), value.into()))
-            .collect()
-    }
-
-    #[test]
-    fn between_a_write_and_its_sync_readers_see_what_was_before() {
-        let view = view();
-        for (key, value) in [("b", "1"), ("d", "1"), ("f", "1")] {
-            view.db().insert(key, value).expect("it is written");
-        }
-        // A batch adds c, changes d, removes f.
-        let before = [
-            (b"c".to_vec(), None),
-            (b"d".to_vec(), Some("1".into())),
-            (b"f".to_vec(), Some("1".into())),
-        ];
-        view.cover(before.into());
-        view.db().insert("c", "2").expect("it is written");
-        view.db().insert("d", "2").expect("it is written");
-        view.db().remove("f").expect("it is removed");
-
-        let value = |key: &str| view.durable().value(key.as_bytes()).expect("it is read");
-        assert_eq!(value("b"), Some("1".into()));
-        assert_eq!(value("c"), None);
-        assert_eq!(value("d"), Some("1".into()));
-        assert_eq!(value("f"), Some("1".into()));
-        assert_eq!(entries(&view, Order::Ascending, 9), expected("b=1 d=1 f=1"));
-        assert_eq!(
-            entries(&view, Order::Descending, 9),
-            expected("f=1 d=1 b=1")
-        );
-        for (limit, ascending, descending) in [(1, "b=1", "f=1"), (2, "b=1 d=1", "f=1 d=1")] {
-            assert_eq!(entries(&view, Order::Ascending, limit), expected(ascending));
-            assert_eq!(
-                entries(&view, Order::Descending, limit),
-                expected(descending)
-            );
-        }
-
-        view.uncover();
-        assert_eq!(view.durable().value(b"f"), Ok(None));
-        assert_eq!(entries(&view, Order::Ascending, 9), expected("b=1 c=2 d=2"));
-        assert_eq!(entries(&view, Order::Descending, 2), expected("d=2 c=2"));
-    }
-
-    #[test]
-    fn an_empty_range_has_no_entries() {
-        let found = view()
-            .durable()
-            .entries(b"z".to_vec()..b"a".to_vec(), Order::Ascending, 9);
-        assert_eq!(found, Ok(vec![]));
-    }
 }

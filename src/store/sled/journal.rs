@@ -1,0 +1,235 @@
+//! What is durable first: every batch of commits, appended to a file and synced, before anybody is told.
+//!
+//! sled writes a page again for every few values in it, and finds each key's page anew. A commit would pay
+//! for that three times in a transaction's life. So a batch goes as a whole to the end of a journal,
+//! with one write and one `fdatasync`, and the database gets only what a transaction has come to, in the
+//! background, many at once (see [`settle`](super::settle)). What the database has, the journal may
+//! forget.
+//!
+//! ```text
+//! tercet.journal.0000000000000007    batches 501 … 930     in the database: used again as number 9
+//! tercet.journal.0000000000000008    batches 931 … 1217    being written
+//! ```
+//!
+//! A segment is a sequence of sealed [`Batch`]es, whose numbers follow each other, and then anything:
+//! zeros, what is left of an earlier use of the file, or a torn batch that was never acknowledged. So the
+//! first thing that is not the next batch is the end. A gap between segments is damage.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+use prost::{Message, Oneof, bytes::Bytes};
+
+use super::sidecar::sync_dir;
+use crate::store::{Cursor, codec::frame};
+
+/// A segment takes no more batches when it has this many bytes. The database is written to once for each;
+/// a start has to read what is left of it.
+const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// A file grows by so many zeros at once: to sync a write inside of a file costs half of what it costs when
+/// the file has grown.
+const ZEROS: &[u8] = &[0; 1024 * 1024];
+
+const PREFIX: &str = "tercet.journal.";
+
+/// One group commit.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Batch {
+    /// The store it belongs to.
+    #[prost(string, tag = "1")]
+    pub(super) store: String,
+    /// One more than that of the batch before.
+    #[prost(uint64, tag = "2")]
+    pub(super) number: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub(super) changes: Vec<Change>,
+}
+
+/// What became of one record.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Change {
+    #[prost(uint64, tag = "1")]
+    pub(super) cursor: Cursor,
+    #[prost(oneof = "To", tags = "2, 3")]
+    pub(super) to: Option<To>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(super) enum To {
+    /// It is this one now.
+    #[prost(bytes = "bytes", tag = "2")]
+    Record(Bytes),
+    /// It is gone; this was its id.
+    #[prost(string, tag = "3")]
+    Purged(String),
+}
+
+/// The journal of an open store.
+#[derive(Debug)]
+pub(super) struct Journal {
+    dir: PathBuf,
+    /// Oldest first; the last one is being written.
+    segments: VecDeque<Segment>,
+    file: File,
+    /// Where the next batch begins.
+    at: u64,
+    /// How far the file's blocks are there already.
+    end: u64,
+}
+
+#[derive(Debug)]
+struct Segment {
+    number: u64,
+    /// The last batch in it.
+    last: u64,
+}
+
+impl Journal {
+    /// Begins a new segment. What stands in the others is in the database.
+    pub(super) fn begin(dir: &Path) -> io::Result<Self> {
+        let mut segments: VecDeque<_> = numbers(dir)?.into();
+        let next = segments.back().map_or(1, |last| last + 1);
+        let spare = segments.pop_front();
+        for number in segments {
+            fs::remove_file(path(dir, number))?;
+        }
+        let (file, end) = make(dir, next, spare)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            segments: [Segment { number: next, last: 0 }].into(),
+            file,
+            at: 0,
+            end,
+        })
+    }
+
+    /// Appends a batch; durable when it returns.
+    ///
+    /// # Errors
+    /// After an error nothing is known of what is on the medium.
+    pub(super) fn append(&mut self, batch: &Batch) -> io::Result<()> {
+        let mut bytes = frame::seal(batch);
+        let next = self.at + bytes.len() as u64;
+        if next > self.end {
+            bytes.extend_from_slice(ZEROS);
+            self.end = self.at + bytes.len() as u64;
+        }
+        self.file.write_all_at(&bytes, self.at)?;
+        self.file.sync_data()?;
+        self.at = next;
+        self.segments.back_mut().expect("one is being written").last = batch.number;
+        Ok(())
+    }
+
+    /// Whether the next batch belongs into another segment.
+    pub(super) fn is_full(&self) -> bool {
+        self.at >= SEGMENT_BYTES
+    }
+
+    /// Segments there are, the one being written among them.
+    pub(super) fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Begins the next segment, in a file whose batches are all in the database if there is one. `settled`
+    /// is the last batch that is.
+    pub(super) fn turn(&mut self, settled: u64) -> io::Result<()> {
+        let next = self.segments.back().expect("one is being written").number + 1;
+        let mut spare = None;
+        while self.segments.front().is_some_and(|it| it.last <= settled) {
+            let free = self.segments.pop_front().expect("there is one").number;
+            match spare {
+                None => spare = Some(free),
+                Some(_) => fs::remove_file(path(&self.dir, free))?,
+            }
+        }
+        (self.file, self.end) = make(&self.dir, next, spare)?;
+        self.at = 0;
+        let last = 0;
+        self.segments.push_back(Segment { number: next, last });
+        Ok(())
+    }
+}
+
+/// A segment's file, made from a spare one or anew; durable, as far as its name goes.
+fn make(dir: &Path, number: u64, spare: Option<u64>) -> io::Result<(File, u64)> {
+    let path_new = path(dir, number);
+    if let Some(spare) = spare {
+        fs::rename(path(dir, spare), &path_new)?;
+    }
+    let mut options = File::options();
+    let options = options.create(true).truncate(false).write(true);
+    let file = options.open(&path_new)?;
+    let end = file.metadata()?.len();
+    sync_dir(dir)?;
+    Ok((file, end))
+}
+
+/// Why a journal can't be what was written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JournalError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("batches {after} to {before} are missing before it", after = .after + 1, before = .next - 1)]
+    Gap { path: PathBuf, after: u64, next: u64 },
+}
+
+/// Hands over each batch that follows `settled`, in order, and returns the number of the last one.
+///
+/// # Errors
+/// When a file can't be read, or batches are missing in between.
+pub(super) fn replay(
+    dir: &Path,
+    store: &str,
+    settled: u64,
+    mut each: impl FnMut(Batch),
+) -> Result<u64, JournalError> {
+    let mut last = settled;
+    for number in numbers(dir)? {
+        let path = path(dir, number);
+        let mut bytes = Bytes::from(fs::read(&path)?);
+        let mut before = None;
+        while let Some(batch) = next(&mut bytes, store, before) {
+            before = Some(batch.number);
+            if batch.number > last + 1 {
+                let (after, next) = (last, batch.number);
+                return Err(JournalError::Gap { path, after, next });
+            }
+            if batch.number == last + 1 {
+                last = batch.number;
+                each(batch);
+            }
+        }
+    }
+    Ok(last)
+}
+
+/// The next batch of a segment; none at its end.
+fn next(bytes: &mut Bytes, store: &str, before: Option<u64>) -> Option<Batch> {
+    let len = frame::framed_len(bytes).filter(|len| *len <= bytes.len())?;
+    let body = frame::open(bytes.split_to(len)).ok()?;
+    let batch = Batch::decode(body).ok()?;
+    let follows = before.is_none_or(|before| before.checked_add(1) == Some(batch.number));
+    (batch.store == store && follows).then_some(batch)
+}
+
+/// Of all segments, oldest first.
+fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in dir.read_dir()? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{PREFIX}{number:016}"))
+}
