@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     coordinator::{Coordinator, verify},
-    history::Answer,
+    history::{Answer, told},
     image::{Content, Image},
     load::{self, Load},
     participant,
@@ -241,7 +241,7 @@ async fn end(place: &Place, damaged: &Image, past: &Past) -> End {
 async fn serves(place: &Place, coordinator: &Coordinator, past: &Past) -> Option<End> {
     let mut noticed = false;
     for intent in World::intents(past) {
-        let read = async { load::read(coordinator.client.get(&intent.id).await) };
+        let read = async { told::shown(coordinator.client.get(&intent.id).await, load::refused) };
         noticed |= place.world.call(&intent.id, read).await == Answer::Unknown;
         if noticed {
             return Some(End::Noticed);
