@@ -442,30 +442,3 @@ async fn a_corrupt_finished_record_is_not_named_as_outlived_once_it_is_known() {
         assert_eq!(store.outlived(9, 1), Ok(vec![id("good")]));
     }
 }
-
-#[tokio::test]
-async fn after_the_first_error_every_call_is_broken() {
-    for subject in Subject::all() {
-        let store = subject.store();
-        let first = fresh(store, "a");
-        commit(store, &first).await;
-        let waiting = store.broken();
-        subject.break_medium();
-        let broken = refusal(store, &tried(&first)).await;
-        assert!(matches!(broken, StoreError::Broken(_)), "{broken}");
-        let reason = waiting.await;
-        assert_eq!(broken, StoreError::Broken(reason.clone()));
-        assert_eq!(store.broken().await, reason);
-
-        assert_eq!(refusal(store, &fresh(store, "b")).await, broken);
-        assert_eq!(store.purge(&id("a"), 1).await, Err(broken.clone()));
-        assert_eq!(store.read(&id("a")).expect_err("broken"), broken);
-        assert_eq!(store.unfinished(None, 9).expect_err("broken"), broken);
-        assert_eq!(
-            store.list(&Listing::All, None, 9).expect_err("broken"),
-            broken
-        );
-        assert_eq!(store.outlived(0, 9).expect_err("broken"), broken);
-        assert_eq!(store.counters().commits, 1);
-    }
-}

@@ -5,7 +5,10 @@ mod support;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use support::records::{commit, confirmed, fresh, id, tried};
+use support::{
+    queries::refusal,
+    records::{commit, confirmed, fresh, id, tried},
+};
 use tercet::store::{Listing, MemoryStore, Store, StoreError};
 
 #[tokio::test(start_paused = true)]
@@ -24,6 +27,30 @@ async fn between_a_write_and_its_sync_nothing_is_seen_and_nothing_acknowledged()
     drop(waiting.await.expect("it is acknowledged now"));
     assert_eq!(store.read(&id("a")), Ok(Some(Arc::new(second))));
     assert!(store.held(0).await.is_empty());
+}
+
+/// The same holds on sled: the disk tests let each write and sync fail.
+#[tokio::test]
+async fn after_the_first_error_every_call_is_broken() {
+    let store = MemoryStore::default();
+    let first = fresh(&store, "a");
+    commit(&store, &first).await;
+    let waiting = store.broken();
+    store.fail_commit(1);
+    let broken = refusal(&store, &tried(&first)).await;
+    assert!(matches!(broken, StoreError::Broken(_)), "{broken}");
+    let reason = waiting.await;
+    assert_eq!(broken, StoreError::Broken(reason.clone()));
+    assert_eq!(store.broken().await, reason);
+
+    assert_eq!(refusal(&store, &fresh(&store, "b")).await, broken);
+    assert_eq!(store.purge(&id("a"), 1).await, Err(broken.clone()));
+    assert_eq!(store.read(&id("a")).expect_err("broken"), broken);
+    assert_eq!(store.unfinished(None, 9).expect_err("broken"), broken);
+    let listed = store.list(&Listing::All, None, 9);
+    assert_eq!(listed.expect_err("broken"), broken);
+    assert_eq!(store.outlived(0, 9).expect_err("broken"), broken);
+    assert_eq!(store.counters().commits, 1);
 }
 
 #[tokio::test]

@@ -64,17 +64,6 @@ impl Subject {
             }
         }
     }
-
-    /// Lets the medium fail with the next commit.
-    pub(crate) fn break_medium(&self) {
-        match self {
-            Subject::Memory(store) => store.fail_commit(1),
-            Subject::Sled(_, dir) => {
-                let file = dir.path().join("blobs").join("1");
-                std::fs::write(file, "never synced").expect("a file is written");
-            }
-        }
-    }
 }
 
 /// Flips one bit in the middle of a record, behind the store's back.

@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::{
     keys,
+    medium::Medium,
     meta::Meta,
     open::{OpenError, damaged, disk, io_error, save},
     sidecar::{FORMAT, Phase, Sidecar, sync_dir},
-    writer::Medium,
 };
 
 /// Writes down that a store is about to be made here, so that an interrupted creation is told from a
@@ -71,19 +71,19 @@ pub(super) fn create(
     }
     let meta = Meta {
         store: sidecar.store.clone(),
-        batch: 1,
+        settled: 1,
         ..Meta::default()
     };
     let mut batch = sled::Batch::default();
     batch.insert(keys::META, meta.to_bytes());
-    medium.write(db, batch, &meta).map_err(disk(dir))?;
+    medium.write(db, batch).map_err(disk(dir))?;
     Ok(meta)
 }
 
 /// All files and names of a new store, whichever start has made them: one that was interrupted may
 /// have left them in memory only.
-pub(super) fn sync_all(dir: &Path, medium: &Medium) -> Result<(), OpenError> {
-    medium.sync().map_err(disk(dir))?;
+pub(super) fn sync_all(dir: &Path, db: &Db, medium: &Medium) -> Result<(), OpenError> {
+    medium.sync(db).map_err(disk(dir))?;
     sync(&dir.join("conf"))?;
     sync(&dir.join("blobs"))?;
     sync(dir)?;

@@ -80,6 +80,8 @@ pub(super) struct Journal {
     at: u64,
     /// How far the file's blocks are there already.
     end: u64,
+    /// A file whose batches are all in the database.
+    spare: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -90,21 +92,25 @@ struct Segment {
 }
 
 impl Journal {
-    /// Begins a new segment. What stands in the others is in the database.
+    /// Begins a new segment. What stands in the others has to be in the database.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
     pub(super) fn begin(dir: &Path) -> io::Result<Self> {
-        let mut segments: VecDeque<_> = numbers(dir)?.into();
-        let next = segments.back().map_or(1, |last| last + 1);
-        let spare = segments.pop_front();
-        for number in segments {
+        let mut others = numbers(dir)?;
+        let next = others.last().map_or(1, |last| last + 1);
+        let spare = others.pop();
+        for number in others {
             fs::remove_file(path(dir, number))?;
         }
         let (file, end) = make(dir, next, spare)?;
         Ok(Self {
             dir: dir.to_owned(),
-            segments: [Segment { number: next, last: 0 }].into(),
+            segments: [Segment::new(next)].into(),
             file,
             at: 0,
             end,
+            spare: None,
         })
     }
 
@@ -122,7 +128,7 @@ impl Journal {
         self.file.write_all_at(&bytes, self.at)?;
         self.file.sync_data()?;
         self.at = next;
-        self.segments.back_mut().expect("one is being written").last = batch.number;
+        self.writing().last = batch.number;
         Ok(())
     }
 
@@ -136,23 +142,50 @@ impl Journal {
         self.segments.len()
     }
 
-    /// Begins the next segment, in a file whose batches are all in the database if there is one. `settled`
-    /// is the last batch that is.
-    pub(super) fn turn(&mut self, settled: u64) -> io::Result<()> {
-        let next = self.segments.back().expect("one is being written").number + 1;
-        let mut spare = None;
-        while self.segments.front().is_some_and(|it| it.last <= settled) {
-            let free = self.segments.pop_front().expect("there is one").number;
-            match spare {
-                None => spare = Some(free),
-                Some(_) => fs::remove_file(path(&self.dir, free))?,
+    /// The database has everything up to this batch: what is older may be used for something else.
+    ///
+    /// # Errors
+    /// When a file can't be removed.
+    pub(super) fn release(&mut self, settled: u64) -> io::Result<()> {
+        while self.segments.len() > 1 && self.segments[0].last <= settled {
+            let free = self.segments.pop_front().expect("there are two").number;
+            if let Some(surplus) = self.spare.replace(free) {
+                fs::remove_file(path(&self.dir, surplus))?;
             }
         }
-        (self.file, self.end) = make(&self.dir, next, spare)?;
-        self.at = 0;
-        let last = 0;
-        self.segments.push_back(Segment { number: next, last });
         Ok(())
+    }
+
+    /// Begins the next segment.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub(super) fn turn(&mut self) -> io::Result<()> {
+        let next = self.writing().number + 1;
+        (self.file, self.end) = make(&self.dir, next, self.spare.take())?;
+        self.at = 0;
+        self.segments.push_back(Segment::new(next));
+        Ok(())
+    }
+
+    /// One that can't be written to.
+    #[cfg(test)]
+    pub(super) fn that_fails(mut self) -> Self {
+        let number = self.writing().number;
+        let path = path(&self.dir, number);
+        self.file = File::open(path).expect("it is there");
+        self
+    }
+
+    fn writing(&mut self) -> &mut Segment {
+        self.segments.back_mut().expect("one is being written")
+    }
+}
+
+impl Segment {
+    fn new(number: u64) -> Self {
+        let last = 0;
+        Self { number, last }
     }
 }
 
@@ -176,7 +209,11 @@ pub(super) enum JournalError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("batches {after} to {before} are missing before it", after = .after + 1, before = .next - 1)]
-    Gap { path: PathBuf, after: u64, next: u64 },
+    Gap {
+        path: PathBuf,
+        after: u64,
+        next: u64,
+    },
 }
 
 /// Hands over each batch that follows `settled`, in order, and returns the number of the last one.
@@ -207,6 +244,12 @@ pub(super) fn replay(
         }
     }
     Ok(last)
+}
+
+/// The file that was written last, for messages.
+pub(super) fn newest(dir: &Path) -> PathBuf {
+    let numbers = numbers(dir).unwrap_or_default();
+    path(dir, numbers.last().copied().unwrap_or(1))
 }
 
 /// The next batch of a segment; none at its end.

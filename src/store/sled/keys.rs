@@ -88,11 +88,6 @@ pub(super) fn kept_until(now_ms: UnixMs) -> Range<Vec<u8>> {
     keep_until(UnixMs::MIN, 0)..keep_until(now_ms, Cursor::MAX)
 }
 
-/// The first key after this one.
-pub(super) fn after(key: &[u8]) -> Vec<u8> {
-    [key, &[0]].concat()
-}
-
 /// The cursor that this key ends with, if it is one of `R`, `U`, `B` or `K`.
 pub(super) fn cursor(key: &[u8]) -> Option<Cursor> {
     let (rest, cursor) = key.split_last_chunk()?;

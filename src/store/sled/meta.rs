@@ -1,5 +1,4 @@
-//! What the database knows of itself: rewritten in every batch, and so exactly as new as the
-//! database is.
+//! What the database knows of itself: rewritten whenever the database is, and so exactly as new.
 
 use prost::{Message, bytes::Bytes};
 
@@ -14,10 +13,10 @@ pub(super) struct Meta {
     /// How often it has been opened.
     #[prost(uint64, tag = "2")]
     pub(super) boot: u64,
-    /// Batches written; what the sidecar's mark is compared with.
+    /// The last batch of the journal of which the database has everything.
     #[prost(uint64, tag = "3")]
-    pub(super) batch: u64,
-    /// The last cursor that was given.
+    pub(super) settled: u64,
+    /// The last cursor that was given to a record that is or was in the database.
     #[prost(uint64, tag = "4")]
     pub(super) arrived: u64,
     /// Records there are.
@@ -37,14 +36,14 @@ impl Meta {
         let body = frame::open(Bytes::copy_from_slice(bytes))?;
         let meta = <Self as Message>::decode(body)?;
         counted("count of starts", meta.boot)?;
-        counted("count of batches", meta.batch)?;
+        counted("count of batches", meta.settled)?;
         counted("count of arrivals", meta.arrived)?;
         Ok(meta)
     }
 }
 
 /// Stands for one entry in the digest of all of them, which is the exclusive or of these: an entry is
-/// taken out as it was put in, in any order, so that the digest can follow every batch, and a page that
+/// taken out as it was put in, in any order, so that the digest can follow every change, and a page that
 /// sled has lost without noticing shows in `tercet store verify`. It finds accidents, not forgers.
 pub(super) fn entry_digest(key: &[u8], value: &[u8]) -> u64 {
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;

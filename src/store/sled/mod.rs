@@ -6,21 +6,28 @@
 //! | file | what for |
 //! |---|---|
 //! | `open`, `create` | every way in which a directory may not be what it should be, or not yet |
-//! | `sidecar`, `trace` | what the database has to be: which store, how new |
-//! | `writer` | one thread, group commit, an `fdatasync` before any acknowledgement |
-//! | `waker` | an end to waiting when the disk fails |
-//! | `stage` | compare-and-set, and what a batch changes |
-//! | `view` | reads that never show what is not durable |
-//! | `keys`, `meta` | what stands where |
+//! | `sidecar`, `trace` | what the store has to be: which, how new |
+//! | `writer` | one thread: compare-and-set, group commit, acknowledgement |
+//! | `journal` | a batch made durable with one write and one `fdatasync` |
+//! | `recent` | what the journal has and the database not yet |
+//! | `settle`, `stage` | from there into the database, many at once |
+//! | `view` | reads over both, that never show what is not durable |
+//! | `medium`, `waker` | what sled leaves undone when it syncs, and when the disk fails |
+//! | `entry`, `keys`, `meta` | what stands where in the database |
 //! | `verify`, `transfer` | `tercet store verify`, `export` and `import` |
 //!
 //! A directory holds `db`, `conf`, `blobs/` and `snap.*`, which are sled's, and `tercet.store` (the
-//! sidecar), `tercet.trace` and `tercet.lock`.
+//! sidecar), `tercet.journal.*`, `tercet.trace` and `tercet.lock`.
 
 mod create;
+mod entry;
+mod journal;
 mod keys;
+mod medium;
 mod meta;
 mod open;
+mod recent;
+mod settle;
 mod sidecar;
 mod stage;
 mod trace;
@@ -53,11 +60,12 @@ use super::{
     Counters, Cursor, Identity, Listing, Record, Store, StoreError, Unfinished, UnixMs, codec,
     fault::{Breaker, promise},
 };
+use entry::Entry;
 use open::{Missing, Opened};
-use stage::Entry;
-use view::{Durable, Order, View};
+use settle::{Settler, panic_text};
+use view::{Durable, Found, MISSING, View};
 use waker::Waker;
-use writer::{What, Write, Writer, panic_text};
+use writer::{What, Write, Writer};
 
 pub use open::{OpenError, SledOptions};
 pub use sidecar::FORMAT;
@@ -80,7 +88,7 @@ pub struct SledStore {
     /// Unbounded by itself: what the engine admits into flight, each with a few commits, bounds it.
     /// None only while it is dropped.
     queue: Option<Sender<Write>>,
-    writer: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     dir: PathBuf,
     /// Closes the files.
     _waker: Waker,
@@ -99,9 +107,6 @@ struct Shared {
     /// Places of records found unreadable; as many as there are such.
     quarantined: Mutex<HashSet<Cursor>>,
 }
-
-/// Encoded records by their place, and the key to go on before.
-type Records = (Vec<(Cursor, Option<Bytes>)>, Option<Vec<u8>>);
 
 impl SledStore {
     /// Opens the store in this directory, or makes one if there is none.
@@ -136,20 +141,30 @@ impl SledStore {
             syncs: AtomicU64::new(0),
             quarantined: Mutex::default(),
         });
-        let writer = Writer::new(shared.clone(), opened.medium, opened.meta, opened.sidecar);
-        let (queue, writes) = channel();
-        let thread = thread::Builder::new().name("tercet-store".into());
-        let started = thread.spawn(move || writer.run(&writes));
         let dir = opened.dir;
-        let writer = started.map_err(|source| OpenError::Io {
-            what: "starting a thread to write",
-            path: dir.clone(),
-            source,
-        })?;
+        let (settle, named) = channel();
+        let (done, settled) = channel();
+        let writer = Writer {
+            shared: shared.clone(),
+            dir: dir.clone(),
+            journal: opened.journal,
+            trace: opened.trace,
+            batch: opened.meta.settled,
+            arrived: opened.meta.arrived,
+            sidecar: opened.sidecar,
+            settle,
+            settled,
+        };
+        let settler = Settler::new(shared.clone(), opened.medium, opened.meta);
+        let (queue, writes) = channel();
+        let threads = [
+            start(&dir, "tercet-store", move || writer.run(&writes))?,
+            start(&dir, "tercet-settle", move || settler.run(&named, &done))?,
+        ];
         Ok(Self {
             shared,
             queue: Some(queue),
-            writer: Some(writer),
+            threads: threads.into(),
             dir,
             _waker: opened.waker,
             _lock: opened.lock,
@@ -185,9 +200,9 @@ impl Drop for SledStore {
     fn drop(&mut self) {
         let sound = self.shared.breaker.check().is_ok();
         self.queue = None;
-        if let Some(writer) = self.writer.take() {
+        for thread in self.threads.drain(..) {
             // It catches its own panics and has told everybody.
-            let _ = writer.join();
+            let _ = thread.join();
         }
         // Nobody else is left to hear of it.
         if sound && let Err(error) = self.shared.breaker.check() {
@@ -221,15 +236,13 @@ impl Store for SledStore {
     }
 
     fn read(&self, id: &TransactionId) -> Result<Option<Arc<Record>>, StoreError> {
-        let place = self.shared.with(|durable| {
-            let Some(value) = durable.value(&keys::id(id))? else {
-                return Ok(None);
-            };
-            let cursor = keys::cursor_value(&value).unwrap_or_default();
-            Ok(Some((cursor, durable.record(cursor)?)))
-        })?;
-        let Some((cursor, bytes)) = place else {
-            return Ok(None);
+        let (cursor, bytes) = match self.shared.with(|durable| durable.find(id))? {
+            Found::Nothing => return Ok(None),
+            Found::Recent(cursor, item) => match &item.entry {
+                Some(entry) => (cursor, Some(entry.bytes.clone())),
+                None => return Ok(None),
+            },
+            Found::InTree(cursor, bytes) => (cursor, bytes),
         };
         match readable(id, bytes) {
             Ok(record) => Ok(Some(Arc::new(record))),
@@ -247,22 +260,14 @@ impl Store for SledStore {
         limit: usize,
     ) -> Result<Vec<Unfinished>, StoreError> {
         let mut found = Vec::new();
-        let from = after.map_or(0, |cursor| cursor.saturating_add(1));
-        let mut range = keys::unfinished_in(from..Cursor::MAX);
+        let mut from = after.map_or(0, |cursor| cursor.saturating_add(1));
         while found.len() < limit {
             let piece = (limit - found.len()).min(PIECE_ENTRIES);
-            let entries = self
-                .shared
-                .entries(range.clone(), Order::Ascending, piece)?;
-            let Some((last, _)) = entries.last() else {
-                break;
-            };
-            range.start = keys::after(last);
-            found.extend(entries.iter().filter_map(|(key, value)| {
-                let cursor = self.shared.sound(keys::cursor(key)?)?;
-                let (due_ms, id) = keys::read_unfinished(value)?;
-                Some(Unfinished { cursor, id, due_ms })
-            }));
+            let entries = self.shared.with(|it| it.unfinished(from, piece))?;
+            let Some(last) = entries.last() else { break };
+            from = last.cursor.saturating_add(1);
+            let sound = |it: &Unfinished| self.shared.sound(it.cursor);
+            found.extend(entries.into_iter().filter(sound));
         }
         Ok(found)
     }
@@ -274,14 +279,14 @@ impl Store for SledStore {
         limit: usize,
     ) -> Result<Vec<(Cursor, Arc<Record>)>, StoreError> {
         let mut found = Vec::new();
-        let mut range = listing.keys(0..before.unwrap_or(Cursor::MAX));
+        let mut below = before.unwrap_or(Cursor::MAX);
         while found.len() < limit {
             let piece = (limit - found.len()).min(PIECE_RECORDS);
-            let (records, last) = self.shared.records(range.clone(), piece)?;
-            let Some(last) = last else {
+            let records = self.shared.with(|it| it.records(listing, below, piece))?;
+            let Some((last, _)) = records.last() else {
                 break;
             };
-            range.end = last;
+            below = *last;
             for (cursor, bytes) in records {
                 match bytes.map(codec::decode) {
                     Some(Ok(record)) => found.push((cursor, Arc::new(record))),
@@ -293,23 +298,14 @@ impl Store for SledStore {
     }
 
     fn outlived(&self, now_ms: UnixMs, limit: usize) -> Result<Vec<TransactionId>, StoreError> {
-        let mut found = Vec::new();
-        let mut range = keys::kept_until(now_ms);
-        while found.len() < limit {
-            let piece = (limit - found.len()).min(PIECE_ENTRIES);
-            let entries = self
-                .shared
-                .entries(range.clone(), Order::Ascending, piece)?;
-            let Some((last, _)) = entries.last() else {
-                break;
-            };
-            range.start = keys::after(last);
-            found.extend(entries.iter().filter_map(|(key, value)| {
-                self.shared.sound(keys::cursor(key)?)?;
-                keys::read_id(value)
-            }));
-        }
-        Ok(found)
+        let quarantined = self.shared.quarantined.lock().len();
+        let found = self
+            .shared
+            .with(|it| it.outlived(now_ms, limit + quarantined))?;
+        let sound = found
+            .into_iter()
+            .filter(|(cursor, _)| self.shared.sound(*cursor));
+        Ok(sound.map(|(_, id)| id).take(limit).collect())
     }
 
     fn broken(&self) -> BoxFuture<'static, Arc<str>> {
@@ -340,33 +336,13 @@ impl Shared {
         }
     }
 
-    fn entries(
-        &self,
-        range: Range<Vec<u8>>,
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<(sled::IVec, sled::IVec)>, StoreError> {
-        self.with(|durable| durable.entries(range, order, limit))
-    }
-
-    /// Records behind an index, newest first, still encoded, and the last key of the index that was read.
-    fn records(&self, index: Range<Vec<u8>>, limit: usize) -> Result<Records, StoreError> {
-        self.with(|durable| {
-            let entries = durable.entries(index, Order::Descending, limit)?;
-            let last = entries.last().map(|(key, _)| key.to_vec());
-            let cursors = entries.iter().filter_map(|(key, _)| keys::cursor(key));
-            let records = cursors.map(|cursor| Ok((cursor, durable.record(cursor)?)));
-            Ok((records.collect::<sled::Result<_>>()?, last))
-        })
-    }
-
     fn quarantine(&self, cursor: Cursor) {
         self.quarantined.lock().insert(cursor);
     }
 
-    /// The cursor, unless its record was found unreadable.
-    fn sound(&self, cursor: Cursor) -> Option<Cursor> {
-        (!self.quarantined.lock().contains(&cursor)).then_some(cursor)
+    /// Whether this record was not found unreadable.
+    fn sound(&self, cursor: Cursor) -> bool {
+        !self.quarantined.lock().contains(&cursor)
     }
 }
 
@@ -380,8 +356,21 @@ impl Listing {
     }
 }
 
+fn start(
+    dir: &Path,
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, OpenError> {
+    let thread = thread::Builder::new().name(name.into());
+    thread.spawn(work).map_err(|source| OpenError::Io {
+        what: "starting a thread to write",
+        path: dir.to_owned(),
+        source,
+    })
+}
+
 fn readable(id: &TransactionId, bytes: Option<Bytes>) -> Result<Record, String> {
-    let bytes = bytes.ok_or("it is missing, but its id is there")?;
+    let bytes = bytes.ok_or(MISSING)?;
     let record = codec::decode(bytes).map_err(|error| error.to_string())?;
     if record.id == *id {
         Ok(record)
@@ -394,26 +383,18 @@ fn readable(id: &TransactionId, bytes: Option<Bytes>) -> Result<Record, String> 
 mod tests {
     use super::*;
 
-    /// The gap between a write and its sync, kept open by a medium that fails in between.
     #[tokio::test]
-    async fn the_writer_hides_a_batch_until_it_is_synced() {
+    async fn what_could_not_be_made_durable_is_never_shown() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let store = SledStore::open(dir.path()).expect("it is opened");
-        let id = TransactionId::parse("a").expect("a valid id");
-        let blobs = dir.path().join("blobs");
-        std::fs::write(blobs.join("1"), "never synced").expect("it is written");
+        let opened = open::open(dir.path(), &SledOptions::default(), Missing::Create);
+        let mut opened = opened.expect("it is opened");
+        opened.journal = opened.journal.that_fails();
+        let store = SledStore::start(opened).expect("it is started");
         let record = codec::tests::smallest();
+        let id = record.id.clone();
         assert!(store.commit(Arc::new(record)).await.is_err());
-
-        let key = keys::id(&id);
-        let view = &store.shared.view;
-        let applied = view.db().get(&key).expect("it is read");
-        assert!(applied.is_some(), "sled itself shows it");
-        assert_eq!(
-            view.durable().value(&key),
-            Ok(None),
-            "but no reader sees it"
-        );
+        let found = store.shared.view.durable().find(&id);
+        assert!(matches!(found, Ok(Found::Nothing)));
     }
 
     /// Keys that nobody writes, between those of records; their last bytes lead astray.

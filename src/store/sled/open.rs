@@ -2,27 +2,36 @@
 //! path and what to do. Nothing is ever silently started anew.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, TryLockError},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use sled::Db;
-use tercet_core::ids::Realm;
+use tercet_core::ids::{Realm, TransactionId};
 
 use super::{
     create::{announce, create, remove_database, sync_all},
+    entry::Entry,
+    journal::{self, Journal, JournalError, To},
     keys,
+    medium::Medium,
     meta::Meta,
+    recent::Item,
+    settle::{self, panic_text},
     sidecar::{FORMAT, Phase, Sidecar, SidecarError},
     trace::Trace,
     waker::{LOOK_EVERY, Waker},
-    writer::{Medium, panic_text},
 };
+use crate::store::{Cursor, codec};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -127,11 +136,14 @@ pub enum OpenError {
     },
 }
 
-/// A directory whose files are open and agree with each other. No boot has been counted yet.
+/// A directory whose files are open and agree with each other, and whose database has all that is in the
+/// journal. No boot has been counted yet.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) db: Db,
     pub(super) medium: Medium,
+    pub(super) journal: Journal,
+    pub(super) trace: Trace,
     pub(super) meta: Meta,
     pub(super) sidecar: Sidecar,
     pub(super) realm: Realm,
@@ -189,25 +201,37 @@ pub(super) fn open(
             return Err(damaged(&dir.join("db"))(reason));
         }
     };
-    let agreed = sidecar.agrees(&meta);
+    let replayed = Replayed::read(dir, &meta)?;
+    let agreed = sidecar.agrees(&meta, replayed.reached);
     agreed.map_err(damaged(&dir.join("db")))?;
     if let Some(batch) = Trace::last(dir, &sidecar.store)
-        && meta.batch < batch
+        && replayed.reached < batch
     {
-        let found = meta.batch;
-        let reason = format!("the database ends with batch {found}, but had come to {batch}");
-        return Err(damaged(&dir.join("db"))(reason));
+        let found = replayed.reached;
+        let reason = format!("the store ends with batch {found}, but had come to {batch}");
+        return Err(damaged(&journal::newest(dir))(reason));
     }
     if creating {
-        sync_all(dir, &medium)?;
-        sidecar.mark = meta.batch;
+        sync_all(dir, &db, &medium)?;
+        sidecar.mark = replayed.reached;
         sidecar.set_phase(Phase::Open);
         save(&sidecar, dir)?;
     }
+    let meta = if replayed.reached == meta.settled {
+        meta
+    } else {
+        let settled = settle::put(&db, &medium, meta, &replayed.items, replayed.reached);
+        settled.map_err(disk(dir))?
+    };
+    let begun = Journal::begin(dir);
+    let journal = begun.map_err(io_error("beginning a journal in", dir))?;
+    let trace = Trace::open(dir).map_err(io_error("opening", dir))?;
     let dir = dir.to_owned();
     Ok(Opened {
         db,
         medium,
+        journal,
+        trace,
         meta,
         sidecar,
         realm,
@@ -217,13 +241,68 @@ pub(super) fn open(
     })
 }
 
+/// What stands in the journal and not in the database.
+struct Replayed {
+    items: Vec<(Cursor, Item)>,
+    /// The last batch.
+    reached: u64,
+}
+
+impl Replayed {
+    fn read(dir: &Path, meta: &Meta) -> Result<Self, OpenError> {
+        let mut last = BTreeMap::new();
+        let replayed = journal::replay(dir, &meta.store, meta.settled, |batch| {
+            for change in batch.changes {
+                last.insert(change.cursor, (batch.number, change.to));
+            }
+        });
+        let reached = replayed.map_err(|error| match error {
+            JournalError::Io(error) => io_error("reading the journal in", dir)(error),
+            JournalError::Gap { ref path, .. } => damaged(path)(error.to_string()),
+        })?;
+        let items = last.into_iter().map(|(cursor, (batch, to))| {
+            let item = Item::replayed(batch, to);
+            let item = item.map_err(|reason| {
+                damaged(&journal::newest(dir))(format!("batch {batch}: {reason}"))
+            });
+            Ok((cursor, item?))
+        });
+        let items = items.collect::<Result<_, OpenError>>()?;
+        Ok(Self { items, reached })
+    }
+}
+
+impl Item {
+    /// What a batch of the journal has said.
+    fn replayed(batch: u64, to: Option<To>) -> Result<Self, String> {
+        let (id, entry) = match to.ok_or("a change says nothing")? {
+            To::Record(bytes) => {
+                let record = codec::decode(bytes.clone()).map_err(|error| error.to_string())?;
+                let entry = Entry::with(&record, bytes);
+                (record.id, Some(Arc::new(entry)))
+            }
+            To::Purged(id) => {
+                let id = TransactionId::parse(&id).map_err(|error| error.to_string())?;
+                (id, None)
+            }
+        };
+        Ok(Self {
+            id,
+            entry,
+            batch,
+            // A start that was cut off may have got as far.
+            in_tree: true,
+        })
+    }
+}
+
 impl Opened {
-    /// Writes a batch, of which `meta` is the account that stands in it, while no store's writer runs.
+    /// Writes a batch, of which `meta` is the account that stands in it, while no store's threads run.
     ///
     /// # Errors
     /// As [`Medium::write`].
     pub(super) fn write(&mut self, batch: sled::Batch, meta: Meta) -> Result<(), OpenError> {
-        let written = self.medium.write(&self.db, batch, &meta);
+        let written = self.medium.write(&self.db, batch);
         written.map_err(disk(&self.dir))?;
         self.meta = meta;
         Ok(())
@@ -237,13 +316,12 @@ impl Opened {
         // A start that was cut off between the two. Were they to come two apart, the sidecar would be
         // taken for an older copy.
         if self.sidecar.boot < self.meta.boot {
-            self.medium.sync().map_err(disk(&self.dir))?;
+            self.medium.sync(&self.db).map_err(disk(&self.dir))?;
             self.sidecar.boot = self.meta.boot;
             self.save(Phase::Open)?;
         }
         let mut meta = self.meta.clone();
         meta.boot += 1;
-        meta.batch += 1;
         let mut batch = sled::Batch::default();
         batch.insert(keys::META, meta.to_bytes());
         self.write(batch, meta)?;
@@ -256,7 +334,8 @@ impl Opened {
     /// # Errors
     /// When it can't be written.
     pub(super) fn save(&mut self, phase: Phase) -> Result<(), OpenError> {
-        self.sidecar.mark = self.meta.batch;
+        self.sidecar.format = FORMAT;
+        self.sidecar.mark = self.meta.settled;
         self.sidecar.set_phase(phase);
         save(&self.sidecar, &self.dir)
     }

@@ -1,5 +1,5 @@
-//! Records that are durable in the journal, and whose last word is not in the database yet. They cover
-//! what the database has of the same places.
+//! Records that are in the journal, and whose last word is not in the database yet. They cover what the
+//! database has of the same places.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -51,6 +51,22 @@ impl Recent {
         }
         self.places.insert(item.id.clone(), cursor);
         self.items.insert(cursor, item);
+    }
+
+    /// Takes over what a batch has, now that it is durable.
+    pub(super) fn absorb(&mut self, fresh: Self) {
+        for (cursor, item) in fresh.items {
+            self.put(cursor, item);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// In the order of places.
+    pub(super) fn items(&self) -> impl Iterator<Item = (Cursor, &Item)> {
+        self.items.iter().map(|(cursor, item)| (*cursor, item))
     }
 
     /// What the journal has up to this batch and nothing newer, in the order of places.

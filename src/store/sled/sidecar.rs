@@ -31,7 +31,7 @@ use crate::store::codec::{DecodeError, counted, frame};
 /// How many batches the mark may stay behind.
 pub(super) const MARK_EVERY_BATCHES: u64 = 256;
 /// Of the directory's layout and everything in it; a program refuses a higher one.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const FILE: &str = "tercet.store";
 const FILE_NEW: &str = "tercet.store.new";
@@ -113,11 +113,12 @@ impl Sidecar {
         sync_dir(dir)
     }
 
-    /// Whether a database can be the one this sidecar was written for.
+    /// Whether a database, with a journal that ends with batch `reached`, can be the one this sidecar was
+    /// written for.
     ///
     /// # Errors
     /// What does not fit, for a person.
-    pub(super) fn agrees(&self, meta: &Meta) -> Result<(), String> {
+    pub(super) fn agrees(&self, meta: &Meta, reached: u64) -> Result<(), String> {
         if meta.store != self.store {
             let (theirs, ours) = (&meta.store, &self.store);
             return Err(format!(
@@ -125,7 +126,7 @@ impl Sidecar {
             ));
         }
         // Opening writes the new boot into the database first and then here, so a crash between the
-        // two leaves the database one boot, and at least one batch, ahead.
+        // two leaves the database one boot ahead.
         let ahead = meta.boot.checked_sub(self.boot);
         let exact = self.phase() == Phase::Closed && ahead == Some(0);
         match ahead {
@@ -137,12 +138,10 @@ impl Sidecar {
                 "the sidecar is an older copy: it knows {} starts, the database {}",
                 self.boot, meta.boot
             )),
-            Some(_) if meta.batch < self.mark || (exact && meta.batch != self.mark) => {
-                Err(format!(
-                    "the database ends with batch {}, but the store had reached batch {}",
-                    meta.batch, self.mark
-                ))
-            }
+            Some(_) if reached < self.mark || (exact && reached != self.mark) => Err(format!(
+                "journal and database end with batch {reached}, but the store had reached batch {}",
+                self.mark
+            )),
             Some(_) => Ok(()),
         }
     }
@@ -178,7 +177,7 @@ mod tests {
         Meta {
             store: "5b5b7b1e".into(),
             boot: 7,
-            batch: 99,
+            settled: 99,
             arrived: 5,
             records: 4,
             digest: 77,
@@ -198,13 +197,13 @@ mod tests {
             if let Ok(meta) = &meta_read {
                 let again = Meta::from_bytes(&meta.to_bytes()).expect("it is read");
                 prop_assert_eq!(&again, meta);
-                prop_assert!(meta.boot.max(meta.batch).max(meta.arrived) < u64::MAX);
+                prop_assert!(meta.boot.max(meta.settled).max(meta.arrived) < u64::MAX);
             }
             if let Ok(sidecar) = &sidecar_read {
                 let again = Sidecar::from_bytes(frame::seal(sidecar).into()).expect("it is read");
                 prop_assert_eq!(&again, sidecar);
                 let meta = meta_read.unwrap_or_else(|_| meta());
-                if sidecar.agrees(&meta).is_ok() {
+                if sidecar.agrees(&meta, meta.settled).is_ok() {
                     prop_assert!(sidecar.mark.checked_add(MARK_EVERY_BATCHES).is_some());
                 }
             }

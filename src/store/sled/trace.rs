@@ -1,9 +1,9 @@
-//! How far the database has come, written after each batch and never synced.
+//! How far the store has come, written after each batch and never synced.
 //!
 //! The sidecar's mark costs two syncs and so stays behind. This one costs a few microseconds: it is exact
 //! for as long as the operating system lives, however the process ends, and some seconds old after a
-//! power loss, as the system writes it out when it likes. It is never ahead of the database, whose batch
-//! is durable before it is written. So a database whose tail was cut off or damaged shows; a trace that
+//! power loss, as the system writes it out when it likes. It is never ahead of the journal, whose batch
+//! is durable before it is written. So a journal whose tail was cut off or damaged shows; a trace that
 //! is missing, torn or another store's says nothing, and the sidecar's mark remains.
 
 use std::{
@@ -15,7 +15,6 @@ use std::{
 
 use prost::{Message, bytes::Bytes};
 
-use super::meta::Meta;
 use crate::store::codec::frame;
 
 const FILE: &str = "tercet.trace";
@@ -41,11 +40,9 @@ impl Trace {
     }
 
     /// Says that this batch is durable.
-    pub(super) fn reached(&self, meta: &Meta) -> io::Result<()> {
-        let reached = Reached {
-            store: meta.store.clone(),
-            batch: meta.batch,
-        };
+    pub(super) fn reached(&self, store: &str, batch: u64) -> io::Result<()> {
+        let store = store.to_owned();
+        let reached = Reached { store, batch };
         self.0.write_all_at(&frame::seal(&reached), 0)
     }
 

@@ -15,10 +15,11 @@ use sled::Db;
 use tercet_core::ids::{Realm, TransactionId};
 
 use super::{
+    entry::Entry,
     keys,
     open::{self, Missing, OpenError, Opened, SledOptions, damaged},
     sidecar::Phase,
-    stage::{Entry, Stage},
+    stage::Stage,
     view::gather,
 };
 use crate::store::{
@@ -255,10 +256,8 @@ fn adopt(opened: &mut Opened, batch: &[Entry], last: u64) -> Result<(), ImportEr
             return Err(ImportError::Damaged { record, reason });
         }
     }
-    if let Some(staged) = stage.finish() {
-        opened.write(staged.batch, staged.meta)?;
-    }
-    Ok(())
+    let (piece, meta) = stage.finish(opened.meta.settled);
+    Ok(opened.write(piece, meta)?)
 }
 
 impl Footer {
@@ -356,7 +355,7 @@ impl<'a> Items<'a> {
         let record = record.map_err(|error| self.damaged(error.to_string()))?;
         self.footer.count(&bytes);
         self.number += 1;
-        Ok(Entry::with(&record, bytes.into()))
+        Ok(Entry::with(&record, bytes))
     }
 
     fn end(&mut self, bytes: Bytes) -> Result<(), ImportError> {

@@ -6,12 +6,12 @@ use sled::Db;
 use tercet_core::ids::{Realm, TransactionId};
 
 use super::{
+    entry::Entry,
     keys,
     meta::entry_digest,
     open::{self, Missing, OpenError, SledOptions, damaged},
     readable,
     sidecar::FORMAT,
-    stage::Entry,
     view::gather,
 };
 use crate::store::Cursor;
@@ -103,7 +103,7 @@ impl Verified {
             let bytes = gather(cursor, |key| db.get(key))?;
             match readable(&id, bytes.clone()) {
                 Ok(record) => {
-                    let bytes = bytes.unwrap_or_default().to_vec();
+                    let bytes = bytes.unwrap_or_default();
                     let entry = Entry::with(&record, bytes);
                     belonging += self.entries(db, cursor, &entry)?;
                     self.records += 1;

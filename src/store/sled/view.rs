@@ -3,8 +3,6 @@
 //! A batch becomes recent when it is durable in the journal. The database is changed only at places that
 //! are covered by something recent, and these are uncovered only when it is durable there.
 
-use std::ops::Range;
-
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use prost::bytes::Bytes;
 use sled::{Db, IVec};
@@ -12,7 +10,7 @@ use tercet_core::ids::TransactionId;
 
 use super::{
     keys::{self, CHUNK_BYTES},
-    recent::Recent,
+    recent::{Item, Recent},
 };
 use crate::store::{Cursor, Listing, Unfinished, UnixMs, codec};
 
@@ -29,6 +27,17 @@ pub(super) struct Durable<'a> {
     db: &'a Db,
     recent: RwLockReadGuard<'a, Recent>,
 }
+
+/// Where a transaction's record is.
+pub(super) enum Found {
+    Nothing,
+    Recent(Cursor, Item),
+    /// In the database, or its bytes ought to be. Missing parts show as a wrong length.
+    InTree(Cursor, Option<Bytes>),
+}
+
+/// What is wrong with a record without bytes.
+pub(super) const MISSING: &str = "it is missing, but its id is there";
 
 impl View {
     pub(super) fn new(db: Db) -> Self {
@@ -58,20 +67,16 @@ impl View {
 }
 
 impl Durable<'_> {
-    /// Where a transaction's record is, and its bytes. Missing parts show as a wrong length.
-    pub(super) fn find(
-        &self,
-        id: &TransactionId,
-    ) -> sled::Result<Option<(Cursor, Option<Bytes>)>> {
+    /// The last word on a transaction.
+    pub(super) fn find(&self, id: &TransactionId) -> sled::Result<Found> {
         if let Some((cursor, item)) = self.recent.find(id) {
-            let entry = item.entry.as_ref();
-            return Ok(entry.map(|entry| (cursor, Some(entry.bytes.clone()))));
+            return Ok(Found::Recent(cursor, item.clone()));
         }
         let Some(value) = self.db.get(keys::id(id))? else {
-            return Ok(None);
+            return Ok(Found::Nothing);
         };
         let cursor = keys::cursor_value(&value).unwrap_or_default();
-        Ok(Some((cursor, self.record(cursor)?)))
+        Ok(Found::InTree(cursor, self.record(cursor)?))
     }
 
     /// At most `limit` records of a listing below a place, newest first.

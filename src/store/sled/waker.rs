@@ -13,7 +13,7 @@ use std::{
 
 use sled::{Config, Db};
 
-use super::writer::panic_text;
+use super::settle::panic_text;
 
 /// How often it looks for an error.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);

@@ -1,46 +1,44 @@
-//! The one thread that writes.
+//! The one thread that makes commits durable.
 //!
 //! Group commit: while one batch is being synced, the next fills itself in the queue.
 //!
 //! ```text
-//! queue ─▶ stage (compare-and-set) ─▶ cover ─▶ apply_batch ─▶ flush ─▶ fdatasync ─▶ uncover ─▶ acknowledge
+//! queue ─▶ compare-and-set ─▶ journal, fdatasync ─▶ visible (recent) ─▶ acknowledge
 //! ```
 //!
-//! After the `fdatasync` a trace of the batch is left, which costs no sync.
-//!
-//! sled's `flush` hands its buffers to the kernel and starts writing them out, but never waits for
-//! the device; the `fdatasync` on a descriptor of our own does. More than one thread in `flush`
-//! can hang, so only this one calls it.
+//! After the `fdatasync` a trace of the batch is left, which costs no sync. When a segment of the journal is
+//! full, another thread moves what is in it into the database: see [`settle`](super::settle).
 
 use std::{
-    any::Any,
-    fs::File,
-    io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError},
+        mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     time::Duration,
 };
 
-use sled::{Batch, Db};
 use tercet_core::ids::TransactionId;
 
 use super::{
     Shared,
-    meta::Meta,
+    entry::Entry,
+    journal::{Batch, Change, Journal, To},
+    recent::{Item, Recent},
+    settle::panic_text,
     sidecar::{MARK_EVERY_BATCHES, Phase, Sidecar},
-    stage::{Entry, Refused, Stage, Staged},
     trace::Trace,
+    view::{Found, MISSING},
 };
-use crate::store::{StoreError, fault::Reply};
+use crate::store::{Cursor, StoreError, codec, fault::Reply};
 
-/// When a batch has this many bytes it takes no more: what waits longer is latency, and the batch,
-/// like the overlay that hides it, should stay small beside a segment.
+/// When a batch has this many bytes it takes no more: what waits longer is latency.
 const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Segments of the journal that the database may lag behind, and so what is kept in memory and read at a
+/// start. The writer waits when there are more.
+const SEGMENTS_MAX: usize = 4;
 /// How long the queue has to be empty before the mark is made exact.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -59,81 +57,42 @@ pub(super) enum What {
 
 /// What the writing thread owns.
 pub(super) struct Writer {
-    shared: Arc<Shared>,
-    medium: Medium,
-    meta: Meta,
-    sidecar: Sidecar,
-}
-
-/// The database's files, as far as sled leaves them to us.
-#[derive(Debug)]
-pub(super) struct Medium {
-    dir: PathBuf,
-    db_file: File,
-    trace: Trace,
+    pub(super) shared: Arc<Shared>,
+    pub(super) dir: PathBuf,
+    pub(super) journal: Journal,
+    pub(super) trace: Trace,
+    pub(super) sidecar: Sidecar,
+    /// The last batch written.
+    pub(super) batch: u64,
+    /// The last cursor given.
+    pub(super) arrived: Cursor,
+    /// Names the batch up to which the database shall have everything.
+    pub(super) settle: Sender<u64>,
+    /// The batches up to which it has.
+    pub(super) settled: Receiver<u64>,
 }
 
 /// Who waits, and what to tell them once the batch is durable.
 type Answers = Vec<(Reply, Result<(), StoreError>)>;
 
-impl Medium {
-    /// Opens the second descriptor.
-    pub(super) fn new(dir: &Path) -> io::Result<Self> {
-        Ok(Self {
-            db_file: File::open(dir.join("db"))?,
-            trace: Trace::open(dir)?,
-            dir: dir.to_owned(),
-        })
-    }
+/// Why one write was not taken.
+enum Refused {
+    /// Only this one: it changes nothing, the others go on.
+    Write(StoreError),
+    /// The store has failed.
+    Broken(StoreError),
+}
 
-    /// Makes a batch durable, of which `meta` is the account that stands in it.
-    ///
-    /// # Errors
-    /// What failed, for a person. After an error nothing is known of what is on the medium.
-    pub(super) fn write(&self, db: &Db, batch: Batch, meta: &Meta) -> Result<(), String> {
-        let failed = |what: &'static str| move |error: sled::Error| format!("{what}: {error}");
-        db.apply_batch(batch).map_err(failed("writing a batch"))?;
-        db.flush().map_err(failed("flushing a batch"))?;
-        self.check_blobs()?;
-        self.sync()?;
-        let traced = self.trace.reached(meta);
-        traced.map_err(|error| format!("writing a trace of a batch: {error}"))
-    }
-
-    /// Makes all that is in the database's file durable.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub(super) fn sync(&self) -> Result<(), String> {
-        let synced = self.db_file.sync_data();
-        synced.map_err(|error| format!("syncing {}: {error}", self.dir.join("db").display()))
-    }
-
-    /// sled puts what it finds too large into files it never syncs. The sizes in
-    /// [`keys`](super::keys) are chosen so that there are none.
-    pub(super) fn check_blobs(&self) -> Result<(), String> {
-        let blobs = self.dir.join("blobs");
-        let unreadable = |error: io::Error| format!("reading {}: {error}", blobs.display());
-        match blobs.read_dir().map_err(unreadable)?.next() {
-            None => Ok(()),
-            Some(file) => Err(format!(
-                "there is a file {}, which is never synced, so what it holds may be lost",
-                file.map_err(unreadable)?.path().display()
-            )),
-        }
-    }
+/// What a write is compared with.
+struct Stored {
+    cursor: Cursor,
+    revision: u64,
+    epoch: u64,
+    finished: bool,
+    in_tree: bool,
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, medium: Medium, meta: Meta, sidecar: Sidecar) -> Self {
-        Self {
-            shared,
-            medium,
-            meta,
-            sidecar,
-        }
-    }
-
     /// Works until the queue is closed or the medium fails.
     pub(super) fn run(mut self, queue: &Receiver<Write>) {
         let worked = catch_unwind(AssertUnwindSafe(|| self.work(queue)));
@@ -153,38 +112,42 @@ impl Writer {
             match queue.recv_timeout(IDLE) {
                 Ok(first) => {
                     self.batch(first, queue)?;
-                    if self.meta.batch >= self.sidecar.mark + MARK_EVERY_BATCHES {
+                    if self.batch >= self.sidecar.mark + MARK_EVERY_BATCHES {
                         self.raise_mark(Phase::Open)?;
                     }
+                    if self.journal.is_full() {
+                        self.turn()?;
+                    }
                 }
-                Err(RecvTimeoutError::Timeout) if self.meta.batch > self.sidecar.mark => {
+                Err(RecvTimeoutError::Timeout) if self.batch > self.sidecar.mark => {
                     self.raise_mark(Phase::Open)?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.check_breaker()?;
-                    return self.raise_mark(Phase::Closed);
+                    return self.close();
                 }
             }
         }
     }
 
     fn batch(&mut self, first: Write, queue: &Receiver<Write>) -> Result<(), String> {
-        let shared = self.shared.clone();
         let mut answers = Vec::new();
         let written = self
-            .stage(first, queue, &mut answers)
-            .and_then(|staged| staged.map_or(Ok(()), |it| self.write(it)))
+            .take(first, queue, &mut answers)
+            .and_then(|fresh| self.write(fresh))
             .and_then(|()| self.check_breaker());
         if let Err(reason) = written {
-            let broken = shared.breaker.trip(reason.clone());
+            let broken = self.shared.breaker.trip(reason.clone());
             for (reply, _) in answers {
                 reply.send(Err(broken.clone()));
             }
             return Err(reason);
         }
         let done = answers.iter().filter(|(_, result)| result.is_ok()).count();
-        shared.commits.fetch_add(done as u64, Ordering::Relaxed);
+        self.shared
+            .commits
+            .fetch_add(done as u64, Ordering::Relaxed);
         for (reply, result) in answers {
             reply.send(result);
         }
@@ -192,74 +155,212 @@ impl Writer {
     }
 
     /// Takes what has queued up and compares it with what is stored, in order.
-    fn stage(
-        &self,
+    fn take(
+        &mut self,
         first: Write,
         queue: &Receiver<Write>,
         answers: &mut Answers,
-    ) -> Result<Option<Staged>, String> {
-        let mut stage = Stage::new(self.shared.view.db(), self.meta.clone());
+    ) -> Result<Recent, String> {
+        let mut fresh = Recent::default();
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(Write { what, reply }) = next {
-            let staged = match what {
+            let taken = match what {
                 What::Commit(entry) => {
                     bytes += entry.bytes.len();
-                    stage.commit(entry)
+                    self.commit(&mut fresh, entry)
                 }
-                What::Purge { id, revision } => stage.purge(&id, revision),
+                What::Purge { id, revision } => self.purge(&mut fresh, id, revision),
             };
-            let result = match staged {
-                Ok(()) => Ok(()),
-                Err(Refused::Write(error)) => Err(error),
-                Err(Refused::Corrupt(cursor, error)) => {
-                    self.shared.quarantine(cursor);
-                    Err(error)
-                }
-                Err(Refused::Medium(error)) => {
-                    answers.push((reply, Ok(())));
-                    return Err(format!("reading before a write: {error}"));
-                }
+            let (result, broken) = match taken {
+                Ok(()) => (Ok(()), None),
+                Err(Refused::Write(error)) => (Err(error), None),
+                Err(Refused::Broken(error)) => (Ok(()), Some(error)),
             };
             answers.push((reply, result));
+            if let Some(error) = broken {
+                return Err(error.to_string());
+            }
             let full = bytes >= BATCH_BYTES_MAX;
             next = if full { None } else { queue.try_recv().ok() };
         }
-        Ok(stage.finish())
+        Ok(fresh)
     }
 
-    fn write(&mut self, staged: Staged) -> Result<(), String> {
-        self.check_breaker()?;
-        let view = &self.shared.view;
-        view.cover(staged.before);
-        // On an error the cover stays: nobody ever reads what may not be durable.
-        self.medium.write(view.db(), staged.batch, &staged.meta)?;
-        view.uncover();
-        self.meta = staged.meta;
-        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+    /// Takes a record, if it follows the one that is stored.
+    fn commit(&mut self, fresh: &mut Recent, entry: Entry) -> Result<(), Refused> {
+        let stored = self.stored(fresh, &entry.id)?;
+        let (found, epoch) = stored.as_ref().map_or((0, 0), |it| (it.revision, it.epoch));
+        if found.checked_add(1) != Some(entry.revision) || epoch > entry.epoch {
+            return Err(conflict(entry.id, found));
+        }
+        let (cursor, in_tree) = match stored {
+            Some(stored) => (stored.cursor, stored.in_tree),
+            None => {
+                self.arrived += 1;
+                (self.arrived, false)
+            }
+        };
+        let item = Item {
+            id: entry.id.clone(),
+            entry: Some(Arc::new(entry)),
+            batch: self.batch + 1,
+            in_tree,
+        };
+        fresh.put(cursor, item);
         Ok(())
     }
 
-    /// A reader, too, may find that the medium has failed; nothing is acknowledged after that.
+    /// Takes away a finished record, if it has this revision.
+    fn purge(
+        &mut self,
+        fresh: &mut Recent,
+        id: TransactionId,
+        revision: u64,
+    ) -> Result<(), Refused> {
+        let Some(stored) = self.stored(fresh, &id)? else {
+            return Err(conflict(id, 0));
+        };
+        if stored.revision != revision || !stored.finished {
+            return Err(conflict(id, stored.revision));
+        }
+        let item = Item {
+            id,
+            entry: None,
+            batch: self.batch + 1,
+            in_tree: stored.in_tree,
+        };
+        fresh.put(stored.cursor, item);
+        Ok(())
+    }
+
+    fn stored(&self, fresh: &Recent, id: &TransactionId) -> Result<Option<Stored>, Refused> {
+        if let Some((cursor, item)) = fresh.find(id) {
+            return Ok(Stored::of(cursor, item));
+        }
+        let found = self.shared.with(|durable| durable.find(id));
+        match found.map_err(Refused::Broken)? {
+            Found::Nothing => Ok(None),
+            Found::Recent(cursor, item) => Ok(Stored::of(cursor, &item)),
+            Found::InTree(cursor, bytes) => {
+                let bytes = bytes.ok_or_else(|| MISSING.to_owned());
+                let head = bytes.and_then(|it| codec::decode_head(it).map_err(|e| e.to_string()));
+                match head {
+                    Ok(head) => Ok(Some(Stored {
+                        cursor,
+                        revision: head.revision,
+                        epoch: head.epoch,
+                        finished: head.finished,
+                        in_tree: true,
+                    })),
+                    Err(reason) => {
+                        self.shared.quarantine(cursor);
+                        let (id, reason) = (id.clone(), reason.into());
+                        Err(Refused::Write(StoreError::Corrupt { id, reason }))
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, fresh: Recent) -> Result<(), String> {
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        self.check_breaker()?;
+        let number = self.batch + 1;
+        let batch = Batch {
+            store: self.sidecar.store.clone(),
+            number,
+            changes: fresh.items().map(Change::of).collect(),
+        };
+        let appended = self.journal.append(&batch);
+        appended.map_err(|error| format!("writing to the journal: {error}"))?;
+        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        let traced = self.trace.reached(&batch.store, number);
+        traced.map_err(|error| format!("writing a trace of a batch: {error}"))?;
+        self.batch = number;
+        self.shared.view.recent_mut().absorb(fresh);
+        Ok(())
+    }
+
+    /// Begins another segment, and has this one settled. Waits when too many are not.
+    fn turn(&mut self) -> Result<(), String> {
+        // When the thread that settles has ended, it has said why.
+        let _ = self.settle.send(self.batch);
+        loop {
+            let settled = if self.journal.segments() < SEGMENTS_MAX {
+                self.settled.try_recv().ok()
+            } else {
+                Some(self.next_settled()?)
+            };
+            let Some(settled) = settled else { break };
+            let released = self.journal.release(settled);
+            released.map_err(|error| format!("clearing the journal: {error}"))?;
+        }
+        let turned = self.journal.turn();
+        turned.map_err(|error| format!("beginning a segment of the journal: {error}"))
+    }
+
+    /// Leaves nothing to the journal, so that the next start has nothing to read.
+    fn close(&mut self) -> Result<(), String> {
+        let _ = self.settle.send(self.batch);
+        while self.next_settled()? < self.batch {}
+        self.raise_mark(Phase::Closed)
+    }
+
+    fn next_settled(&self) -> Result<u64, String> {
+        self.settled.recv().map_err(|_| self.stopped())
+    }
+
+    fn stopped(&self) -> String {
+        let error = self.shared.breaker.error();
+        error.map_or_else(|| "nothing is settled any more".into(), |it| it.to_string())
+    }
+
+    /// A reader, or the thread that settles, may find that the medium has failed; nothing is acknowledged
+    /// after that.
     fn check_breaker(&self) -> Result<(), String> {
         let checked = self.shared.breaker.check();
         checked.map_err(|broken| broken.to_string())
     }
 
     fn raise_mark(&mut self, phase: Phase) -> Result<(), String> {
-        self.sidecar.mark = self.meta.batch;
+        self.sidecar.mark = self.batch;
         self.sidecar.set_phase(phase);
-        let saved = self.sidecar.save(&self.medium.dir);
+        let saved = self.sidecar.save(&self.dir);
         saved.map_err(|error| {
-            let path = Sidecar::path(&self.medium.dir);
+            let path = Sidecar::path(&self.dir);
             format!("writing {}: {error}", path.display())
         })
     }
 }
 
-/// What a panic said.
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without a message")
+impl Stored {
+    /// None for what was purged.
+    fn of(cursor: Cursor, item: &Item) -> Option<Self> {
+        let entry = item.entry.as_ref()?;
+        Some(Self {
+            cursor,
+            revision: entry.revision,
+            epoch: entry.epoch,
+            finished: entry.due_ms.is_none(),
+            in_tree: item.in_tree,
+        })
+    }
+}
+
+impl Change {
+    fn of((cursor, item): (Cursor, &Item)) -> Self {
+        let to = match &item.entry {
+            Some(entry) => To::Record(entry.bytes.clone()),
+            None => To::Purged(item.id.to_string()),
+        };
+        let to = Some(to);
+        Self { cursor, to }
+    }
+}
+
+fn conflict(id: TransactionId, found: u64) -> Refused {
+    Refused::Write(StoreError::Conflict { id, found })
 }

@@ -125,7 +125,7 @@ fn read(mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, ImportError> {
     items.header()?;
     let mut records = Vec::new();
     while let Some(batch) = items.batch()? {
-        records.extend(batch.into_iter().map(|it| it.bytes));
+        records.extend(batch.into_iter().map(|it| Vec::from(it.bytes)));
     }
     Ok(records)
 }
