@@ -1,9 +1,6 @@
 //! Whether a coordinator that was killed has kept its word.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -12,26 +9,16 @@ use tercet_sdk::proto::v1::{
 };
 use tonic::{Code, transport::Channel};
 
-use crate::{
-    calls::connect,
-    load::Done,
-    processes::{Coordinator, Participant},
-};
+use crate::{calls::connect, load::Done, processes::Coordinator};
 
 const LOOKUPS_AT_ONCE: usize = 128;
 /// How long what was in flight may take to end after the restart.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Starts the coordinator again where another was killed, and looks up every transaction of these: what
-/// was acknowledged must be CONFIRMED, what was not must come to an end. Says how many are CONFIRMED.
-pub async fn kept(
-    program: &Path,
-    folder: &Path,
-    participants: &[Participant],
-    all: &[&Done],
-) -> anyhow::Result<u64> {
-    let coordinator = Coordinator::start(program, folder, participants).await?;
+/// Looks up every transaction of these with a coordinator that was started where another was killed:
+/// what was acknowledged must be CONFIRMED, what was not must come to an end. Says how many are CONFIRMED.
+pub async fn kept(coordinator: &Coordinator, all: &[&Done]) -> anyhow::Result<u64> {
     let client = CoordinatorServiceClient::new(connect(&coordinator.url).await?);
     let acknowledged = all.iter().flat_map(|done| done.acknowledged_ids());
     let lost: Vec<String> = stream::iter(acknowledged)
@@ -51,7 +38,6 @@ pub async fn kept(
         .buffer_unordered(LOOKUPS_AT_ONCE)
         .try_collect()
         .await?;
-    coordinator.kill().await?;
     let confirmed = settled.into_iter().filter(|confirmed| *confirmed).count();
     Ok(total + u64::try_from(confirmed)?)
 }

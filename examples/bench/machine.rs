@@ -34,6 +34,17 @@ impl Machine {
             command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
         })
     }
+
+    pub fn print(&self) {
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+        let cores = self.cores.map_or("?".into(), |cores| cores.to_string());
+        println!("machine      {}, {cores} cores", text(&self.cpu));
+        println!("kernel       {}", text(&self.kernel));
+        println!("store        on {}", self.file_system);
+        println!("fdatasync    {} us", self.fdatasync_us);
+        println!("revision     {}", text(&self.revision));
+        println!("command      bench {}", self.command);
+    }
 }
 
 fn cpu() -> Option<String> {

@@ -11,6 +11,7 @@ mod disk;
 mod leg;
 mod load;
 mod machine;
+mod measured;
 mod mode;
 mod options;
 mod participant;
@@ -30,7 +31,18 @@ use clap::Parser as _;
 use options::Options;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+async fn main() -> ExitCode {
+    match act().await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// As a participant, when it was started as one.
+async fn act() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [role, name] = &arguments[..]
         && role == participant::ROLE

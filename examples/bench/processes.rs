@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     net::TcpListener,
+    ops::Range,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -22,6 +23,10 @@ use crate::participant::{ROLE, Sums};
 pub const NAMES: [&str; 2] = ["stock", "money"];
 /// How long a process may take to say that it listens; a coordinator opens its store first.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Below the ports that systems give to outgoing connections: while the coordinator is away, nobody may
+/// take its port.
+const PORTS: Range<u16> = 10_000..32_000;
 /// Said by both when they listen.
 const READY: &str = "listening on ";
 
@@ -60,10 +65,11 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Starts it on the store in this folder.
+    /// Starts it at this address, on the store in this folder.
     pub async fn start(
         program: &Path,
         folder: &Path,
+        address: &str,
         participants: &[Participant],
     ) -> anyhow::Result<Self> {
         let metrics = free_address()?;
@@ -74,7 +80,7 @@ impl Coordinator {
                 command.env_remove(name);
             }
         }
-        command.args(["serve", "--listen=127.0.0.1:0"]);
+        command.args(["serve", "--listen", address]);
         command.arg(format!("--metrics-listen={metrics}"));
         command.arg(format!("--store=sled:{}", folder.join("store").display()));
         for (name, participant) in NAMES.iter().zip(participants) {
@@ -85,8 +91,7 @@ impl Coordinator {
             .append(true)
             .open(log_in(folder))?;
         command.stdin(Stdio::null()).stderr(log);
-        let (process, ready) = Process::start("the coordinator", command).await?;
-        let address = ready.split(',').next().unwrap_or_default();
+        let (process, _) = Process::start("the coordinator", command).await?;
         let url = format!("http://{address}");
         Ok(Self {
             process,
@@ -104,8 +109,21 @@ impl Coordinator {
         Ok(self.process.child.kill().await?)
     }
 
-    /// One of its counters, as its metrics tell it.
+    /// One of its counters, as its metrics tell it. They begin with its first look at them.
     pub async fn counter(&self, name: &str) -> anyhow::Result<u64> {
+        let counter = async {
+            loop {
+                if let Some(value) = self.find_counter(name).await? {
+                    return Ok(value);
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let counter = timeout(READY_TIMEOUT, counter).await;
+        counter.with_context(|| format!("the coordinator's metrics have no {name}"))?
+    }
+
+    async fn find_counter(&self, name: &str) -> anyhow::Result<Option<u64>> {
         let mut connection = TcpStream::connect(&self.metrics).await?;
         let request = format!(
             "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
@@ -115,9 +133,17 @@ impl Coordinator {
         let mut page = String::new();
         connection.read_to_string(&mut page).await?;
         let mut lines = page.lines().filter_map(|line| line.strip_prefix(name));
-        let value = lines.find_map(|rest| rest.trim().parse().ok());
-        value.with_context(|| format!("the coordinator's metrics have no {name}"))
+        Ok(lines.find_map(|rest| rest.trim().parse().ok()))
     }
+}
+
+/// An address that is free now, for a process to keep over its restarts.
+pub fn free_address() -> anyhow::Result<String> {
+    let addresses = std::iter::repeat_with(|| format!("127.0.0.1:{}", fastrand::u16(PORTS)));
+    let mut free = addresses
+        .take(PORTS.len())
+        .filter(|address| TcpListener::bind(address).is_ok());
+    free.next().context("no port is free")
 }
 
 /// The last lines that a coordinator wrote to its log.
@@ -154,9 +180,4 @@ impl Process {
         let ready = ready.to_owned();
         Ok((Self { child, id, output }, ready))
     }
-}
-
-/// A port that is free now.
-fn free_address() -> anyhow::Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

@@ -5,12 +5,14 @@ use std::{fs, path::Path};
 use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::{leg::Measured, machine::Machine, mode::Mode, summary::Summary};
+use crate::{machine::Machine, measured::Measured, mode::Mode, summary::Summary};
 
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub machine: Machine,
     pub payload_bytes: usize,
+    /// How long each turn was measured.
+    pub seconds: f64,
     pub calibrations: Vec<Calibration>,
     pub turns: Vec<Turn>,
     pub summary: Summary,

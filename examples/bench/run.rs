@@ -1,18 +1,12 @@
 //! The whole run: calibration, then round by round, then the summary.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{cmp::Ordering::Equal, collections::BTreeMap, fs, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 
 use crate::{
     calls::PAYLOAD_BYTES,
-    leg::{self, Leg},
+    leg::{self, Leg, Place},
     machine::Machine,
     mode::Mode,
     options::Options,
@@ -24,20 +18,23 @@ use crate::{
 
 /// The most connections that a client may open to each server.
 const CONNECTIONS_MAX: u32 = 8;
-/// How long each number of connections is tried.
-const CALIBRATION: Duration = Duration::from_millis(500);
+/// How long each number of connections is tried, warmed up and measured, and how often: up and down, so
+/// that whatever else the machine does meets more than one of them.
+const CALIBRATION_WARM_UP: Duration = Duration::from_millis(200);
+const CALIBRATION: Duration = Duration::from_millis(300);
+const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Succeeds if every mode did in every round.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(&options.dir)
         .with_context(|| format!("creating {}", options.dir.display()))?;
     let machine = Machine::look(&options.dir).await?;
-    println!("{machine:#?}");
-    let bench = Bench {
-        options,
+    machine.print();
+    let place = Place {
         program: program::tercet()?,
         dir: &options.dir,
     };
+    let bench = Bench { options, place };
     let calibrations = bench.calibrate().await;
     let turns = bench.rounds(&calibrations).await;
     let summary = Summary::of(&turns);
@@ -47,6 +44,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let report = Report {
             machine,
             payload_bytes: PAYLOAD_BYTES,
+            seconds: options.seconds.as_secs_f64(),
             calibrations,
             turns,
             summary,
@@ -62,8 +60,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 struct Bench<'a> {
     options: &'a Options,
-    program: PathBuf,
-    dir: &'a Path,
+    place: Place<'a>,
 }
 
 impl Bench<'_> {
@@ -89,29 +86,28 @@ impl Bench<'_> {
     }
 
     async fn calibrate_one(&self, mode: Mode, concurrency: u32) -> Calibration {
-        let mut rates = Vec::new();
-        let mut best = (1, 0.0);
-        for connections in 1..=concurrency.min(CONNECTIONS_MAX) as usize {
+        let most = concurrency.min(CONNECTIONS_MAX) as usize;
+        let mut rates = vec![Some(0.0); most];
+        for connections in (1..=most).chain((1..=most).rev()) {
             let leg = Leg {
                 mode,
                 concurrency,
                 connections,
+                warm_up: CALIBRATION_WARM_UP,
                 measured: CALIBRATION,
                 kill: false,
             };
-            let measured = leg::run(&leg, &self.program, self.dir).await;
-            let rate = measured.ok().map(|it| it.transactions_per_s);
-            best = match rate {
-                Some(rate) if rate > best.1 => (connections, rate),
-                _ => best,
-            };
-            rates.push(rate);
+            let measured = leg::run(&leg, &self.place).await.ok();
+            let rate = measured.map(|it| it.transactions_per_s / 2.0);
+            let sum = &mut rates[connections - 1];
+            *sum = sum.zip(rate).map(|(sum, rate)| sum + rate);
         }
+        let best = (0..most).max_by(|a, b| rates[*a].partial_cmp(&rates[*b]).unwrap_or(Equal));
         Calibration {
             mode,
             concurrency,
             transactions_per_s: rates,
-            best: best.0,
+            best: best.map_or(1, |index| index + 1),
         }
     }
 
@@ -158,10 +154,11 @@ impl Bench<'_> {
             mode,
             concurrency,
             connections,
+            warm_up: WARM_UP,
             measured: self.options.seconds,
             kill: true,
         };
-        let result = match leg::run(&leg, &self.program, self.dir).await {
+        let result = match leg::run(&leg, &self.place).await {
             Ok(measured) => TurnResult::Measured(measured),
             Err(error) => TurnResult::Failed(format!("{error:#}")),
         };

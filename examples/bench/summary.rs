@@ -100,7 +100,7 @@ impl Summary {
         for target in &self.targets {
             let met = if target.met { "met" } else { "NOT MET" };
             let (what, measured, target) = (&target.what, target.measured, target.target);
-            println!("{what}: {measured:.2}, target {target:.2}: {met}");
+            println!("{what} {target:.2}: {measured:.2}, {met}");
         }
     }
 }
@@ -184,8 +184,8 @@ fn latency(raw: Option<&Medians>, unary: Option<&Medians>) -> Option<Target> {
     let bound_us = CALLS * call_us + SYNCS * sync_us;
     Some(Target {
         what: format!(
-            "unary p50 at 1 concurrent, in us, at most {LATENCY_FACTOR} x {bound_us:.0} \
-             (3 calls of {call_us:.0} and 3 syncs of {sync_us:.0})"
+            "unary p50 at 1 concurrent, in us, where 3 calls of {call_us:.0} and 3 syncs of \
+             {sync_us:.0} are {bound_us:.0}: at most {LATENCY_FACTOR} x that,"
         ),
         target: LATENCY_FACTOR * bound_us,
         measured,

@@ -1,6 +1,6 @@
 //! The figures of a turn, and how they are shown.
 
-use crate::leg::Measured;
+use crate::measured::Measured;
 
 /// One figure: its name in JSON, its heading, and how to read it, if it was measured.
 pub struct Figure {
