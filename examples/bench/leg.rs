@@ -33,10 +33,16 @@ pub struct Leg {
     pub mode: Mode,
     pub concurrency: u32,
     pub connections: usize,
-    pub warm_up: Duration,
     pub measured: Duration,
     /// Whether the coordinator is killed at the end, and its acknowledgements are checked.
     pub kill: bool,
+}
+
+impl Leg {
+    /// The clients begin all at once; this is long enough for them to fall out of step.
+    pub fn warm_up(&self) -> Duration {
+        Duration::from_millis(300) + Duration::from_micros(500) * self.concurrency
+    }
 }
 
 /// Where a leg takes place.

@@ -57,7 +57,7 @@ pub async fn measure(
     others: &[u32],
     coordinator: Option<u32>,
 ) -> anyhow::Result<(Measured, Done)> {
-    let start = Instant::now() + leg.warm_up;
+    let start = Instant::now() + leg.warm_up();
     let end = start + leg.measured;
     let load = Load::start(calls, leg.concurrency, "done", Window { start, end });
     tokio::time::sleep_until(start.into()).await;

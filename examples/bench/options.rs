@@ -16,7 +16,7 @@ const CONCURRENCY_MAX: i64 = 4096;
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 pub struct Options {
-    /// How long each mode is measured in each round, in seconds; half a second of warm-up precedes it.
+    /// How long each mode is measured in each round, in seconds, after a warm-up of up to one.
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub seconds: Duration,
     /// How often every mode is measured.

@@ -47,6 +47,10 @@ pub enum TurnResult {
 }
 
 impl Turn {
+    pub fn is_failed(&self) -> bool {
+        self.measured().is_none()
+    }
+
     pub fn measured(&self) -> Option<&Measured> {
         match &self.result {
             TurnResult::Measured(measured) => Some(measured),

@@ -18,11 +18,8 @@ use crate::{
 
 /// The most connections that a client may open to each server.
 const CONNECTIONS_MAX: u32 = 8;
-/// How long each number of connections is tried, warmed up and measured, and how often: up and down, so
-/// that whatever else the machine does meets more than one of them.
-const CALIBRATION_WARM_UP: Duration = Duration::from_millis(200);
-const CALIBRATION: Duration = Duration::from_millis(300);
-const WARM_UP: Duration = Duration::from_millis(500);
+/// How long each number of connections is tried.
+const CALIBRATION: Duration = Duration::from_millis(500);
 
 /// Succeeds if every mode did in every round.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
@@ -39,7 +36,8 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let turns = bench.rounds(&calibrations).await;
     let summary = Summary::of(&turns);
     summary.print();
-    let failed = turns.iter().any(|turn| turn.measured().is_none());
+    let untried = |it: &Calibration| it.transactions_per_s.contains(&None);
+    let failed = calibrations.iter().any(untried) || turns.iter().any(Turn::is_failed);
     if let Some(file) = &options.json {
         let report = Report {
             machine,
@@ -75,7 +73,7 @@ impl Bench<'_> {
                 }
                 let calibration = self.calibrate_one(mode, concurrency).await;
                 let rates = calibration.transactions_per_s.iter();
-                let rates = rates.map(|rate| rate.map_or("FAILED".into(), |it| format!("{it:.0}")));
+                let rates = rates.map(|rate| rate.map_or("-".into(), |it| format!("{it:.0}")));
                 let rates = rates.collect::<Vec<_>>().join(" ");
                 let best = calibration.best;
                 println!("{concurrency:>11} {mode:<8} {rates}, so {best}");
@@ -86,28 +84,30 @@ impl Bench<'_> {
     }
 
     async fn calibrate_one(&self, mode: Mode, concurrency: u32) -> Calibration {
-        let most = concurrency.min(CONNECTIONS_MAX) as usize;
-        let mut rates = vec![Some(0.0); most];
-        for connections in (1..=most).chain((1..=most).rev()) {
+        let mut rates = Vec::new();
+        for connections in 1..=concurrency.min(CONNECTIONS_MAX) as usize {
             let leg = Leg {
                 mode,
                 concurrency,
                 connections,
-                warm_up: CALIBRATION_WARM_UP,
                 measured: CALIBRATION,
                 kill: false,
             };
-            let measured = leg::run(&leg, &self.place).await.ok();
-            let rate = measured.map(|it| it.transactions_per_s / 2.0);
-            let sum = &mut rates[connections - 1];
-            *sum = sum.zip(rate).map(|(sum, rate)| sum + rate);
+            let measured = leg::run(&leg, &self.place).await;
+            if let Err(why) = &measured {
+                println!("{concurrency:>11} {mode:<8} FAILED with {connections}: {why:#}");
+            }
+            rates.push(measured.ok().map(|it| it.transactions_per_s));
         }
-        let best = (0..most).max_by(|a, b| rates[*a].partial_cmp(&rates[*b]).unwrap_or(Equal));
+        let best = (1..)
+            .zip(&rates)
+            .max_by(|(_, a), (_, b)| a.partial_cmp(b).unwrap_or(Equal));
+        let best = best.map_or(1, |(connections, _)| connections);
         Calibration {
             mode,
             concurrency,
             transactions_per_s: rates,
-            best: best.map_or(1, |index| index + 1),
+            best,
         }
     }
 
@@ -154,7 +154,6 @@ impl Bench<'_> {
             mode,
             concurrency,
             connections,
-            warm_up: WARM_UP,
             measured: self.options.seconds,
             kill: true,
         };
