@@ -33,7 +33,10 @@ use crate::store::{Cursor, codec::frame};
 const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// A file grows by so many zeros at once: to sync a write inside of a file costs half of what it costs when
 /// the file has grown.
-const ZEROS: &[u8] = &[0; 1024 * 1024];
+const GROWTH_BYTES: u64 = 1024 * 1024;
+/// They are written in pages: the kernel would take a larger piece as a whole from then on, and account for
+/// all of it whenever a part is written.
+const ZEROS: &[u8] = &[0; 4096];
 
 const PREFIX: &str = "tercet.journal.";
 
@@ -119,16 +122,24 @@ impl Journal {
     /// # Errors
     /// After an error nothing is known of what is on the medium.
     pub(super) fn append(&mut self, batch: &Batch) -> io::Result<()> {
-        let mut bytes = frame::seal(batch);
+        let bytes = frame::seal(batch);
         let next = self.at + bytes.len() as u64;
-        if next > self.end {
-            bytes.extend_from_slice(ZEROS);
-            self.end = self.at + bytes.len() as u64;
+        while self.end < next {
+            self.grow()?;
         }
         self.file.write_all_at(&bytes, self.at)?;
         self.file.sync_data()?;
         self.at = next;
         self.writing().last = batch.number;
+        Ok(())
+    }
+
+    fn grow(&mut self) -> io::Result<()> {
+        let end = self.end + GROWTH_BYTES;
+        while self.end < end {
+            self.file.write_all_at(ZEROS, self.end)?;
+            self.end += ZEROS.len() as u64;
+        }
         Ok(())
     }
 
