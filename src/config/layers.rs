@@ -142,9 +142,10 @@ impl Layers {
             self.faults.push(Fault {
                 origin: Some(origin),
                 problem: format!("participant can't be {text:?}"),
-                help: "write NAME=URL, NAME=URL,URL for several endpoints of one, or NAME=sessions \
+                help:
+                    "write NAME=URL, NAME=URL,URL for several endpoints of one, or NAME=sessions \
                        for one that connects by itself"
-                    .into(),
+                        .into(),
             });
             return;
         };

@@ -42,7 +42,9 @@ pub(super) async fn perform(
         outgoing,
         deadline,
         || match outgoing.call.operation {
-            Operation::Try => session_call::Request::TryCall(convert::try_request(outgoing, resource)),
+            Operation::Try => {
+                session_call::Request::TryCall(convert::try_request(outgoing, resource))
+            }
             Operation::Confirm => {
                 session_call::Request::ConfirmCall(convert::confirm_request(outgoing, resource))
             }
@@ -154,7 +156,11 @@ async fn over_session<T>(
     if never_left && route.has_endpoints() && Instant::now() < deadline {
         return None;
     }
-    Some(Err(Unanswered::new(route.participant.as_ref(), &place, &fault)))
+    Some(Err(Unanswered::new(
+        route.participant.as_ref(),
+        &place,
+        &fault,
+    )))
 }
 
 /// What a reply without an outcome means: the same as a status to a unary call.

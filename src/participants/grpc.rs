@@ -79,7 +79,9 @@ impl GrpcParticipants {
     /// Ends all sessions.
     pub fn close_sessions(&self) {
         let refusing = SessionRefused::ShuttingDown;
-        self.routes().pools().for_each(|pool| pool.close(refusing.clone(), &Ok(())));
+        self.routes()
+            .pools()
+            .for_each(|pool| pool.close(refusing.clone(), &Ok(())));
     }
 
     fn routes(&self) -> Arc<Routes> {

@@ -34,7 +34,11 @@ pub fn describe() {
         Unit::Count,
         "Calls to participants that left open what happened"
     );
-    metrics::describe_gauge!(SESSIONS, Unit::Count, "Sessions that participants have open");
+    metrics::describe_gauge!(
+        SESSIONS,
+        Unit::Count,
+        "Sessions that participants have open"
+    );
 }
 
 /// What is measured of an answer.

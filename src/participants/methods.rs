@@ -129,7 +129,9 @@ pub(super) async fn query(
             }
         }
     };
-    route.call(Route::deadline(route.call_timeout_ms), send).await
+    route
+        .call(Route::deadline(route.call_timeout_ms), send)
+        .await
 }
 
 fn path(method: &str) -> Result<PathAndQuery, Failure> {

@@ -182,7 +182,10 @@ impl Routes {
     /// Ends the sessions that the next configuration has no place for.
     pub(super) fn give_way_to(&self, next: &Routes) {
         for (name, route) in &self.participants {
-            let Some(pool) = route.sessions.as_ref().filter(|_| next.sessions(name).is_none())
+            let Some(pool) = route
+                .sessions
+                .as_ref()
+                .filter(|_| next.sessions(name).is_none())
             else {
                 continue;
             };

@@ -138,8 +138,9 @@ async fn hear(mut frames: Streaming<OpenSessionRequest>, session: Session) {
             }
             _ = beats.tick() => {
                 missed += 1;
-                if missed >= HEARTBEATS_MISSED_MAX {
-                    let why = format!("the participant was not heard for {:?}", heartbeat * missed);
+                if missed > HEARTBEATS_MISSED_MAX {
+                    let silence = heartbeat * HEARTBEATS_MISSED_MAX;
+                    let why = format!("the participant was not heard for {silence:?}");
                     return session.end(Err(Status::unavailable(why)));
                 }
             }

@@ -13,7 +13,10 @@ use tonic_types::{
 use super::faults::{Faults, cut};
 use crate::{
     engine::EngineError,
-    participants::{TargetError, session::{SESSIONS_MAX, SessionRefused}},
+    participants::{
+        TargetError,
+        session::{SESSIONS_MAX, SessionRefused},
+    },
     proto::tercet::v1::ErrorReason,
     store::StoreError,
 };

@@ -80,3 +80,6 @@ pub enum SessionRefused {
     #[error("the coordinator is shutting down; open a session again in a moment")]
     ShuttingDown,
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,7 +91,11 @@ impl State {
         if let Some(refused) = &self.refusing {
             return Err(refused.clone());
         }
-        if let Some(old) = self.sessions.iter().find(|it| it.instance == hello.instance) {
+        if let Some(old) = self
+            .sessions
+            .iter()
+            .find(|it| it.instance == hello.instance)
+        {
             let old = Arc::clone(&old.link);
             let why = "a newer session of the same instance takes its place";
             self.end(&old, Err(Status::aborted(why)));
@@ -245,7 +249,8 @@ impl State {
             match given {
                 Given::Unsent(unsent) => drop(self.waiting.insert(number, unsent)),
                 Given::Sent(Some(reply_to)) => {
-                    let (session, reply) = (Some(Arc::clone(link)), Err(Fault::Status(lost.clone())));
+                    let (session, reply) =
+                        (Some(Arc::clone(link)), Err(Fault::Status(lost.clone())));
                     let _ = reply_to.send(Heard { session, reply }); // it may just have given up
                 }
                 Given::Sent(None) => {}
@@ -301,7 +306,9 @@ impl State {
             let session = &self.sessions[*at];
             session.draining == all_drain && session.calls.len() < session.max_in_flight
         };
-        in_turn.filter(may).min_by_key(|at| self.sessions[*at].calls.len())
+        in_turn
+            .filter(may)
+            .min_by_key(|at| self.sessions[*at].calls.len())
     }
 
     /// Whether there is a session that such a call may wait for.
@@ -321,7 +328,9 @@ impl State {
     }
 
     fn position(&self, link: &Arc<Link>) -> Option<usize> {
-        self.sessions.iter().position(|it| Arc::ptr_eq(&it.link, link))
+        self.sessions
+            .iter()
+            .position(|it| Arc::ptr_eq(&it.link, link))
     }
 }
 
@@ -356,7 +365,9 @@ impl Order {
             Request::CancelCall(it) => (&it.context, [&it.payload, &it.try_result]),
             Request::QueryCall(it) => (&it.context, [&None, &None]),
         };
-        let texts = context.iter().flat_map(|it| it.labels.iter().chain(&it.switches));
+        let texts = context
+            .iter()
+            .flat_map(|it| it.labels.iter().chain(&it.switches));
         let texts = texts.map(|(key, value)| key.len() + value.len() + 8);
         let payloads = payloads.into_iter().flatten();
         let payloads = payloads.map(|it| it.type_url.len() + it.value.len());
