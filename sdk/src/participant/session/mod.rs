@@ -142,7 +142,8 @@ impl Pauses {
             );
             return jittered(PAUSE_REFUSED);
         }
-        if lived > PAUSE_MAX {
+        // Who has worked for longer than it would pause does not come back too often.
+        if lived > self.next {
             self.next = PAUSE_MIN;
         }
         let pause = jittered(self.next);
