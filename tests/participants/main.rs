@@ -4,6 +4,8 @@
 mod configuration;
 mod contract;
 mod failover;
+#[path = "../support/mangle.rs"]
+mod mangle;
 mod measures;
 mod methods;
 mod sessions;

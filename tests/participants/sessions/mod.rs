@@ -4,6 +4,7 @@
 mod calls;
 mod ending;
 mod hostile;
+mod mangled;
 mod sharing;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -34,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The coordinator's half, without the coordinator: the door and the calls.
 pub(crate) struct Coordinator {
     pub(crate) calls: Arc<GrpcParticipants>,
-    url: String,
+    pub(crate) url: String,
 }
 
 /// One instance of `stock`, which does what it is told.
