@@ -56,8 +56,8 @@ const LOCAL_ERROR_RESET_STREAMS_MAX: usize = 1024;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long callers may take to be told that the store is broken.
 const BROKEN_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often the numbers that nobody counts up are looked at.
-const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the numbers that nobody counts up are looked at, for metrics.
+pub const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the server ended before it was told to, or didn't start.
 #[derive(Debug, thiserror::Error)]

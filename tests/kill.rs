@@ -17,7 +17,6 @@ use std::{
 };
 
 use fastrand::Rng;
-use tempfile::TempDir;
 use tercet_core::check::Violation;
 use tercet_sdk::client::Client;
 use tokio::time::timeout;
@@ -25,6 +24,7 @@ use tokio::time::timeout;
 use heard::{All, Heard};
 use history::{Ended, Evidence, violations};
 use load::Load;
+use long_run::{EvidenceFolder, setting};
 use processes::{Processes, Role, this_test_as};
 use round::Round;
 use tally::{Tally, UNFINISHED_MIN};
@@ -37,6 +37,8 @@ mod heard;
 mod history;
 #[path = "kill/load.rs"]
 mod load;
+#[path = "support/long_run.rs"]
+mod long_run;
 #[path = "kill/names.rs"]
 mod names;
 #[path = "kill/participant.rs"]
@@ -76,10 +78,10 @@ async fn nothing_accepted_is_lost_or_done_twice_whoever_is_killed() {
     let transactions = setting("TERCET_TRANSACTIONS");
     let transactions = transactions.unwrap_or(kills * TRANSACTIONS_FOR_EACH_KILL);
     let seed = setting("TERCET_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let evidence = EvidenceFolder::new();
+    let evidence = EvidenceFolder::new("kill");
     println!(
         "TERCET_SEED={seed} TERCET_KILLS={kills} TERCET_TRANSACTIONS={transactions} in {}",
-        evidence.0.path().display()
+        evidence.path().display()
     );
     let size = Size {
         kills: kills.try_into().unwrap(),
@@ -88,7 +90,7 @@ async fn nothing_accepted_is_lost_or_done_twice_whoever_is_killed() {
     let time = TIME_FIXED
         + TIME_FOR_EACH_KILL * size.kills
         + TIME_FOR_EACH_TRANSACTION * size.transactions.try_into().unwrap();
-    let test = run(evidence.0.path(), size, Rng::with_seed(seed));
+    let test = run(evidence.path(), size, Rng::with_seed(seed));
     assert!(timeout(time, test).await.is_ok(), "not over after {time:?}");
     evidence.remove();
 }
@@ -224,35 +226,4 @@ fn describe(found: &[Violation], log: &Path) {
     for line in log.lines().rev().take(20) {
         println!("{line}");
     }
-}
-
-/// Where stores, databases and logs are. A failure leaves them behind, and says so.
-struct EvidenceFolder(TempDir);
-
-impl EvidenceFolder {
-    fn new() -> Self {
-        let mut builder = tempfile::Builder::new();
-        let builder = builder.prefix("tercet-kill-").disable_cleanup(true);
-        Self(builder.tempdir().unwrap())
-    }
-
-    fn remove(mut self) {
-        self.0.disable_cleanup(false);
-    }
-}
-
-impl Drop for EvidenceFolder {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("the evidence is left in {}", self.0.path().display());
-        }
-    }
-}
-
-fn setting(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
-    )
 }

@@ -27,6 +27,7 @@ use std::{
 
 use parking_lot::Mutex;
 
+use long_run::setting;
 use parts::Parts;
 use tally::Tally;
 use world::{Verdict, run_seed};
@@ -47,6 +48,9 @@ mod coordinator;
 mod faults;
 #[path = "simulation/fence.rs"]
 mod fence;
+#[allow(dead_code, reason = "nothing is left on a disk here")]
+#[path = "support/long_run.rs"]
+mod long_run;
 #[path = "simulation/mood.rs"]
 mod mood;
 #[path = "simulation/participant.rs"]
@@ -244,12 +248,4 @@ fn same(seed: u64, one: &Verdict, other: &Verdict) -> bool {
     println!("seed {seed} gave two histories; they part after {at} events:");
     println!("  {:?}\n  {:?}", one.get(at), other.get(at));
     false
-}
-
-fn setting(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
-    )
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{RECORD_STATES, branch_id, contract, failure, methods, recorded};
+use common::{branch_id, contract, failure, methods, record_states::RECORD_STATES, recorded};
 use proptest::prelude::*;
 use tercet_core::{
     check,

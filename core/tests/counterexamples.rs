@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Run, branch_id, contract, failure};
+use common::{Run, branch_id, contract, failure, record_states::RECORD_STATES};
 use tercet_core::{
     fence::{self, Action, Call as FenceCall, HORIZON_NONE_MS, Row, Work},
     operation::{Operation, RecordState},
@@ -346,7 +346,7 @@ fn an_answer_to_a_query_sent_before_the_decision_is_ignored_after_it() {
     run.due(Timer::Attempt(0));
     run.due(Timer::Expire);
     let decided = run.tx.clone();
-    for state in common::RECORD_STATES {
+    for state in RECORD_STATES {
         run.says(0, Operation::Try, state);
         assert_eq!(run.tx, decided, "stale {state:?}");
         assert_eq!(run.called(), []);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Run, failure, recorded};
+use common::{Run, failure, record_states::RECORD_STATES, recorded};
 use tercet_core::{
     operation::{Operation, RecordState},
     outcome::{Decision, ReplyMode},
@@ -75,7 +75,7 @@ fn every_cell_does_what_the_protocol_says() {
 
 #[test]
 fn the_table_has_a_row_for_everything_a_query_can_say() {
-    for state in common::RECORD_STATES {
+    for state in RECORD_STATES {
         let rows = TABLE
             .iter()
             .filter(|(says, _)| matches!(says, State(it) if *it == state));

@@ -7,7 +7,6 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,14 +15,14 @@ use tokio::time::timeout;
 
 use super::{
     coordinator::{Coordinator, verify},
-    history::Answer,
+    history::{Answer, told},
     image::{Content, Image},
     load::{self, Load},
-    participant,
+    long_run::{EvidenceFolder, setting},
     place::{PATIENCE, Place, until_all_ended},
     power::Unsynced,
     recording::Recording,
-    records, setting,
+    records,
     world::{Past, World},
 };
 
@@ -36,14 +35,8 @@ async fn damaged_files_are_noticed_or_harmless() {
     let count = setting("TERCET_DAMAGES").map_or(DAMAGES_DEFAULT, |it| it.try_into().unwrap());
     let mut rng = Rng::with_seed(setting("TERCET_SEED").unwrap_or(1));
     let started = Instant::now();
-    let mut folder = tempfile::Builder::new()
-        .prefix("tercet-damage-")
-        .tempdir()
-        .unwrap();
-    folder.disable_cleanup(true); // a failure leaves its evidence
-    let world = Arc::new(World::default());
-    let participants = participant::start_all(&world).await;
-    let place = Place::new(folder.path(), world, participants, Duration::ZERO);
+    let evidence = EvidenceFolder::new("damage");
+    let place = Place::fresh(evidence.path(), Duration::ZERO).await;
 
     let ours = Store::make(&place, ANSWERS, &mut rng).await;
     let other = Store::make(&place, ANSWERS / 10, &mut rng).await;
@@ -63,8 +56,7 @@ async fn damaged_files_are_noticed_or_harmless() {
     }
     println!("{count} damages in {:?}: {found:?}", started.elapsed());
     assert!(silent.is_empty(), "{silent:#?}");
-    folder.disable_cleanup(false);
-    folder.close().unwrap();
+    evidence.remove();
 }
 
 /// A store at three times of its life, with what was said by then.
@@ -241,7 +233,7 @@ async fn end(place: &Place, damaged: &Image, past: &Past) -> End {
 async fn serves(place: &Place, coordinator: &Coordinator, past: &Past) -> Option<End> {
     let mut noticed = false;
     for intent in World::intents(past) {
-        let read = async { load::read(coordinator.client.get(&intent.id).await) };
+        let read = async { told::shown(coordinator.client.get(&intent.id).await, load::refused) };
         noticed |= place.world.call(&intent.id, read).await == Answer::Unknown;
         if noticed {
             return Some(End::Noticed);

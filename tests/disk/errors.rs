@@ -2,10 +2,7 @@
 //! made, opened again, at work, and closed. The coordinator ends within a second and says why; what it
 //! had acknowledged is there when it is started again on a disk that works.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
 
@@ -13,11 +10,11 @@ use super::{
     coordinator::{Coordinator, Ended},
     image::Image,
     journal::{Entry, Journal},
-    load, participant,
+    load,
+    long_run::{EvidenceFolder, setting},
     place::Place,
     power::Unsynced,
     recording::Recording,
-    setting,
     shim::{Fault, How, What},
     world::{Past, World},
 };
@@ -44,14 +41,8 @@ const KINDS: [(What, i32, How); 8] = [
 async fn the_first_error_of_the_disk_ends_the_coordinator_and_nothing_acknowledged_is_lost() {
     let count = setting("TERCET_FAULTS").map_or(FAULTS_DEFAULT, |it| it.try_into().unwrap());
     let started = Instant::now();
-    let mut folder = tempfile::Builder::new()
-        .prefix("tercet-errors-")
-        .tempdir()
-        .unwrap();
-    folder.disable_cleanup(true); // a failure leaves its evidence
-    let world = Arc::new(World::default());
-    let participants = participant::start_all(&world).await;
-    let place = Place::new(folder.path(), world, participants, Duration::ZERO);
+    let evidence = EvidenceFolder::new("errors");
+    let place = Place::fresh(evidence.path(), Duration::ZERO).await;
 
     let none = (Image::default(), Past::new());
     let (first, cut_off) = undisturbed(&place, &none).await;
@@ -87,8 +78,7 @@ async fn the_first_error_of_the_disk_ends_the_coordinator_and_nothing_acknowledg
         cases.len(),
         started.elapsed()
     );
-    folder.disable_cleanup(false);
-    folder.close().unwrap();
+    evidence.remove();
 }
 
 /// How many calls there are that can fail.

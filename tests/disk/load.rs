@@ -3,18 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
-use tercet_core::{
-    outcome::{Outcome, ReplyMode},
-    transaction::State,
-};
-use tercet_sdk::{
-    client::{Client, Error, Options, Outcome as Told, Submit, Transaction, TransactionState},
-    proto::{participant::v1 as participant, v1},
-};
+use tercet_core::outcome::ReplyMode;
+use tercet_sdk::client::{Client, Options, Refused, Submit};
 use tokio::task::JoinSet;
 
 use super::{
-    history::{Answer, IntendedBranch, Intent, Seen},
+    history::{Answer, IntendedBranch, Intent, told},
     participant::{ACCOUNT, RESOURCE, Take, filling},
     world::{PARTICIPANTS, World},
 };
@@ -62,11 +56,11 @@ pub async fn send(world: &World, client: &Client, name: &str, count: usize, rng:
     for number in 0..count {
         let (intent, submit) = draw(format!("{name}-{number}"), rng);
         world.intend(&intent);
-        let submitted = async { told(client.submit(&submit).await.map_err(Error::from)) };
+        let submitted = async { told::outcome(client.submit(&submit).await, refused) };
         let answer = world.call(&intent.id, submitted).await;
         let ended = matches!(answer, Answer::Shown(seen) if seen.state.is_terminal());
         if !ended && rng.bool() {
-            let waited = async { told(client.wait(&intent.id, WAIT).await) };
+            let waited = async { told::outcome(client.wait(&intent.id, WAIT).await, refused) };
             world.call(&intent.id, waited).await;
         }
     }
@@ -118,59 +112,10 @@ fn payload_bytes(rng: &mut Rng) -> usize {
     }
 }
 
-fn told(told: Result<Told, Error>) -> Answer {
-    match told {
-        Ok(Told::Success(transaction)) => Answer::Shown(seen(&transaction)),
-        Ok(Told::Failed(failed)) => Answer::Shown(seen(&failed.transaction)),
-        Ok(Told::Processing(processing)) => match processing.transaction() {
-            Some(transaction) => Answer::Shown(seen(transaction)),
-            None => Answer::Unknown,
-        },
-        Err(error) => refused(&error),
-    }
-}
-
-/// What a client that only reads hears.
-pub fn read(read: Result<Transaction, Error>) -> Answer {
-    match read {
-        Ok(transaction) => Answer::Shown(seen(&transaction)),
-        Err(error) => refused(&error),
-    }
-}
-
-fn refused(error: &Error) -> Answer {
-    match error.refused() {
-        Some(refused) => match &*refused.reason {
-            "TRANSACTION_NOT_FOUND" => Answer::NotFound,
-            _ => panic!("refused: {refused}"),
-        },
-        None => Answer::Unknown,
-    }
-}
-
-fn seen(transaction: &Transaction) -> Seen {
-    let message = transaction.as_message();
-    Seen {
-        state: match transaction.state() {
-            TransactionState::Trying => State::Trying,
-            TransactionState::Confirming => State::Confirming,
-            TransactionState::Confirmed => State::Confirmed,
-            TransactionState::Canceling => State::Canceling,
-            TransactionState::Canceled => State::Canceled,
-            other => panic!("no operator is here: {other:?}"),
-        },
-        outcome: match transaction.outcome() {
-            participant::Outcome::Success => Outcome::Success,
-            participant::Outcome::Failed => Outcome::Failed,
-            participant::Outcome::Processing => Outcome::Processing,
-            participant::Outcome::Unspecified => panic!("without an outcome: {message:?}"),
-        },
-        mode: match message.reply_mode() {
-            v1::ReplyMode::TwoState => ReplyMode::TwoState,
-            v1::ReplyMode::ThreeState => ReplyMode::ThreeState,
-            v1::ReplyMode::Accepted => ReplyMode::Accepted,
-            v1::ReplyMode::Unspecified => panic!("without a mode: {message:?}"),
-        },
-        revision: transaction.revision().unsigned_abs(),
+/// What a refusal means: only that of an id that nobody knows is one for these clients.
+pub fn refused(refused: &Refused) -> Answer {
+    match &*refused.reason {
+        "TRANSACTION_NOT_FOUND" => Answer::NotFound,
+        _ => panic!("refused: {refused}"),
     }
 }

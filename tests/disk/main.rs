@@ -21,6 +21,8 @@ mod history;
 mod image;
 mod journal;
 mod load;
+#[path = "../support/long_run.rs"]
+mod long_run;
 mod participant;
 mod place;
 mod power;
@@ -32,9 +34,3 @@ mod recording;
 mod records;
 mod shim;
 mod world;
-
-fn setting(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    let number = text.parse();
-    Some(number.unwrap_or_else(|_| panic!("{name}={text} is no number")))
-}

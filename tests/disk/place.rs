@@ -16,6 +16,7 @@ use super::{
     coordinator::{Coordinator, Ended, verify},
     history::Answer,
     image::Image,
+    participant,
     power::Disk,
     records,
     shim::{Fault, Shim},
@@ -41,14 +42,12 @@ pub struct Place {
 }
 
 impl Place {
-    /// `sync` is how long a sync takes.
-    pub fn new(
-        folder: &Path,
-        world: Arc<World>,
-        participants: Vec<String>,
-        sync: Duration,
-    ) -> Self {
+    /// A world in which nothing has happened yet, its participants, and room for a store in this
+    /// folder. `sync` is how long a sync takes.
+    pub async fn fresh(folder: &Path, sync: Duration) -> Self {
         let folder = folder.canonicalize().unwrap();
+        let world = Arc::new(World::default());
+        let participants = participant::start_all(&world).await;
         Self {
             world,
             folder: folder.join("disk"),

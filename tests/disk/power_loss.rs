@@ -3,7 +3,6 @@
 
 use std::{
     fmt,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,11 +12,10 @@ use tokio::time::timeout;
 use super::{
     image::Image,
     load::Load,
-    participant,
+    long_run::{EvidenceFolder, setting},
     place::{PATIENCE, Place},
     power::Unsynced,
     recording::Recording,
-    setting,
     shim::{Fault, How, What},
     world::{Past, World},
 };
@@ -38,18 +36,12 @@ async fn what_was_acknowledged_outlives_every_power_cut() {
     let seed = setting("TERCET_SEED").unwrap_or_else(|| fastrand::u64(..));
     let mut rng = Rng::with_seed(seed);
     let started = Instant::now();
-    let mut folder = tempfile::Builder::new()
-        .prefix("tercet-power-")
-        .tempdir()
-        .unwrap();
+    let evidence = EvidenceFolder::new("power");
     println!(
         "TERCET_SEED={seed} TERCET_CUTS={cuts} in {}",
-        folder.path().display()
+        evidence.path().display()
     );
-    folder.disable_cleanup(true); // a failure leaves its evidence
-    let world = Arc::new(World::default());
-    let participants = participant::start_all(&world).await;
-    let place = Place::new(folder.path(), world, participants, SYNC);
+    let place = Place::fresh(evidence.path(), SYNC).await;
     let answers = if cuts > CUTS_DEFAULT {
         ANSWERS_OF_A_LONG_RUN
     } else {
@@ -67,17 +59,14 @@ async fn what_was_acknowledged_outlives_every_power_cut() {
         }
         println!("{tally} after {:?}", started.elapsed());
     }
-    folder.disable_cleanup(false);
-    folder.close().unwrap();
+    evidence.remove();
 }
 
 /// What a start finds is what an earlier one had left, which was cut off at the same place.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_may_be_cut_off_after_any_sync_and_the_next_one_again() {
     let folder = tempfile::tempdir().unwrap();
-    let world = Arc::new(World::default());
-    let participants = participant::start_all(&world).await;
-    let place = Place::new(folder.path(), world, participants, Duration::ZERO);
+    let place = Place::fresh(folder.path(), Duration::ZERO).await;
     let mut rng = Rng::with_seed(1);
     let none = (Image::default(), Past::new());
     let made = record(&place, &none.0, none.1.clone(), "r", 20, None, &mut rng).await;
@@ -121,9 +110,7 @@ async fn a_start_may_be_cut_off_after_any_sync_and_the_next_one_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_lies_about_its_syncs_is_found_out() {
     let folder = tempfile::tempdir().unwrap();
-    let world = Arc::new(World::default());
-    let participants = participant::start_all(&world).await;
-    let place = Place::new(folder.path(), world, participants, SYNC);
+    let place = Place::fresh(folder.path(), SYNC).await;
     let lie = Fault {
         what: What::Sync,
         nth: 60,

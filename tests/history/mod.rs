@@ -15,6 +15,7 @@ mod money;
 mod planted;
 #[cfg(test)]
 mod planted_inside;
+pub mod told;
 
 use std::sync::Arc;
 

@@ -14,8 +14,7 @@ use tercet_core::{fence, operation::Operation, transaction};
 use tercet_sdk::client::{BranchState, Client, Transaction};
 
 use super::{
-    heard::seen,
-    history::{Account, Ended, EndedBranch, FenceRow, Ledger, LedgerEffect},
+    history::{Account, Ended, EndedBranch, FenceRow, Ledger, LedgerEffect, told},
     names::Names,
 };
 
@@ -46,7 +45,7 @@ fn ended(transaction: &Transaction, names: &mut Names) -> Ended {
     let branches = branches.collect();
     Ended {
         id: names.name(transaction.id()),
-        seen: seen(transaction),
+        seen: told::seen(transaction),
         branches,
         attention: (!attentions.is_empty()).then(|| reasons.collect::<Vec<_>>().join(", ")),
     }

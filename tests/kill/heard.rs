@@ -8,18 +8,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tercet_core::{
-    outcome::{Decision, Outcome, ReplyMode},
-    transaction::State,
-};
-use tercet_sdk::{
-    client::{Error, Outcome as Told, Refused, Transaction, TransactionState},
-    proto::{participant::v1 as participant, v1},
-};
+use tercet_core::outcome::{Decision, Outcome};
+use tercet_sdk::client::{Error, Outcome as Told, Refused, Transaction};
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    history::{Answer, History, Intent, Seen},
+    history::{Answer, History, Intent, told},
     names::Names,
     plan::Plan,
 };
@@ -158,29 +152,15 @@ impl Heard {
     }
 
     pub fn outcome<E: Into<Error>>(&self, told: Result<Told, E>) -> Answer {
-        match told {
-            Ok(Told::Success(transaction)) => Answer::Shown(seen(&transaction)),
-            Ok(Told::Failed(failed)) => Answer::Shown(seen(&failed.transaction)),
-            Ok(Told::Processing(processing)) => match processing.transaction() {
-                Some(transaction) => Answer::Shown(seen(transaction)),
-                None => Answer::Unknown,
-            },
-            Err(error) => self.error(&error.into()),
-        }
+        told::outcome(told, |it| self.refused(it))
     }
 
     pub fn shown(&self, read: Result<Transaction, Error>) -> Answer {
-        match read {
-            Ok(transaction) => Answer::Shown(seen(&transaction)),
-            Err(error) => self.error(&error),
-        }
+        told::shown(read, |it| self.refused(it))
     }
 
     pub fn error(&self, error: &Error) -> Answer {
-        match error.refused() {
-            Some(refused) => self.refused(refused),
-            None => Answer::Unknown,
-        }
+        told::error(error, |it| self.refused(it))
     }
 
     fn refused(&self, refused: &Refused) -> Answer {
@@ -241,34 +221,4 @@ fn exists(answer: Answer) -> bool {
         answer,
         Answer::Shown(_) | Answer::Accepted | Answer::Decided(_)
     )
-}
-
-/// What a transaction shows of itself.
-pub fn seen(transaction: &Transaction) -> Seen {
-    let message = transaction.as_message();
-    Seen {
-        state: match transaction.state() {
-            TransactionState::Trying => State::Trying,
-            TransactionState::Confirming => State::Confirming,
-            TransactionState::Confirmed => State::Confirmed,
-            TransactionState::Canceling => State::Canceling,
-            TransactionState::Canceled => State::Canceled,
-            TransactionState::Mixed | TransactionState::Unspecified => {
-                panic!("no operator is here: {message:?}")
-            }
-        },
-        outcome: match transaction.outcome() {
-            participant::Outcome::Success => Outcome::Success,
-            participant::Outcome::Failed => Outcome::Failed,
-            participant::Outcome::Processing => Outcome::Processing,
-            participant::Outcome::Unspecified => panic!("without an outcome: {message:?}"),
-        },
-        mode: match message.reply_mode() {
-            v1::ReplyMode::TwoState => ReplyMode::TwoState,
-            v1::ReplyMode::ThreeState => ReplyMode::ThreeState,
-            v1::ReplyMode::Accepted => ReplyMode::Accepted,
-            v1::ReplyMode::Unspecified => panic!("without a mode: {message:?}"),
-        },
-        revision: transaction.revision().unsigned_abs(),
-    }
 }

@@ -2,6 +2,8 @@
 //! kept to be looked at.
 #![allow(dead_code)] // each test file uses its own part
 
+pub(crate) mod record_states;
+
 use std::sync::Arc;
 
 use tercet_core::{
@@ -23,19 +25,6 @@ pub(crate) const MODES: [ReplyMode; 3] = [
     ReplyMode::TwoState,
     ReplyMode::ThreeState,
     ReplyMode::Accepted,
-];
-
-pub(crate) const RECORD_STATES: [RecordState; 10] = [
-    RecordState::Unknown,
-    RecordState::Trying,
-    RecordState::Tried,
-    RecordState::TryFailed,
-    RecordState::Confirming,
-    RecordState::Confirmed,
-    RecordState::ConfirmFailed,
-    RecordState::Canceling,
-    RecordState::Canceled,
-    RecordState::CancelFailed,
 ];
 
 /// A transaction and what its last step wanted.

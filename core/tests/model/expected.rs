@@ -10,8 +10,9 @@ use tercet_core::{
 };
 
 use crate::{
+    record_states::RECORD_STATES,
     rules::{COMMIT, Heard, Rule, Says},
-    scenario::{OPERATIONS, RECORD_STATES, Scenario},
+    scenario::{OPERATIONS, Scenario},
 };
 
 /// Each of these has to be used somewhere.

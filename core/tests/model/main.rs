@@ -16,6 +16,8 @@ mod participant;
 mod perform;
 mod properties;
 mod record;
+#[path = "../common/record_states.rs"]
+mod record_states;
 mod rules;
 mod scenario;
 mod scenarios;

@@ -212,12 +212,7 @@ fn hears(world: &mut World, branch: usize, operation: Operation, reply: Reply) {
 }
 
 fn answered(world: &mut World, branch: usize, operation: Operation, heard: Heard, answer: Answer) {
-    let is_current = current(world, branch).is_some() && owed(world, branch) == Some(operation);
-    world.uses(if is_current {
-        Rule::Answered(operation, heard)
-    } else {
-        Rule::Stale(operation)
-    });
+    uses_unless_stale(world, branch, operation, Rule::Answered(operation, heard));
     world.happens(Input::Answered {
         branch,
         operation,
@@ -233,16 +228,21 @@ fn is_told(
     says: Says,
     answer: QueryAnswer,
 ) {
-    let is_current = current(world, branch).is_some() && owed(world, branch) == Some(operation);
-    world.uses(if is_current {
-        Rule::Query(operation, says)
-    } else {
-        Rule::Stale(operation)
-    });
+    uses_unless_stale(world, branch, operation, Rule::Query(operation, says));
     world.happens(Input::Queried {
         branch,
         operation,
         answer,
+    });
+}
+
+/// What comes of an answer, unless the branch has moved on from what was asked.
+fn uses_unless_stale(world: &mut World, branch: usize, operation: Operation, rule: Rule) {
+    let is_current = current(world, branch).is_some() && owed(world, branch) == Some(operation);
+    world.uses(if is_current {
+        rule
+    } else {
+        Rule::Stale(operation)
     });
 }
 

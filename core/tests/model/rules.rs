@@ -10,7 +10,7 @@ use tercet_core::{
     payload::Failure,
 };
 
-use crate::scenario::{OPERATIONS, RECORD_STATES};
+use crate::{record_states::RECORD_STATES, scenario::OPERATIONS};
 
 /// One rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -14,25 +14,13 @@ use crate::{
     fault::Fault,
     participant::{Arrival, Kind, Participant, Reply},
     perform, properties,
+    record_states::RECORD_STATES,
     rules::Rule,
     world::{BRANCHES_MAX, Setup, World},
 };
 
 pub(crate) const OPERATIONS: [Operation; 3] =
     [Operation::Try, Operation::Confirm, Operation::Cancel];
-/// All that a Query can say.
-pub(crate) const RECORD_STATES: [RecordState; 10] = [
-    RecordState::Unknown,
-    RecordState::Trying,
-    RecordState::Tried,
-    RecordState::TryFailed,
-    RecordState::Confirming,
-    RecordState::Confirmed,
-    RecordState::ConfirmFailed,
-    RecordState::Canceling,
-    RecordState::Canceled,
-    RecordState::CancelFailed,
-];
 
 /// One configuration of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,8 @@ use tercet_sdk::{
     },
     proto::participant::v1::{
         BranchContext, CancelRequest, ConfirmRequest, Failure, Outcome, Payload, QueryRequest,
-        QueryResponse, TryRequest, participant_service_client::ParticipantServiceClient,
+        QueryResponse, RecordState, TryRequest,
+        participant_service_client::ParticipantServiceClient,
     },
 };
 use tonic::Status;
@@ -168,6 +169,11 @@ impl<F: Fence> Bench<F> {
             context: Some(context.clone()),
         };
         Ok(self.client.clone().query(request).await?.into_inner())
+    }
+
+    /// What Query says the participant has recorded.
+    pub async fn state(&self, context: &BranchContext) -> RecordState {
+        self.query(context).await.unwrap().state()
     }
 }
 

@@ -33,10 +33,7 @@ pub async fn a_try_is_done_once_and_its_confirm_once<D: Database>() {
         assert!(bench.confirm(&tx).await.unwrap().is_success());
     }
     assert_eq!(database.shelf().await, Shelf::of(0, 7));
-    assert_eq!(
-        bench.query(&tx).await.unwrap().state(),
-        RecordState::Confirmed
-    );
+    assert_eq!(bench.state(&tx).await, RecordState::Confirmed);
     assert!(bench.r#try(&tx, &reserve(7)).await.unwrap().is_success());
     assert_eq!(
         bench.cancel(&tx).await.unwrap_err().code(),
@@ -54,10 +51,7 @@ pub async fn a_try_is_done_once_and_its_cancel_once<D: Database>() {
         assert!(bench.cancel(&tx).await.unwrap().is_success());
     }
     assert_eq!(database.shelf().await, UNTOUCHED);
-    assert_eq!(
-        bench.query(&tx).await.unwrap().state(),
-        RecordState::Canceled
-    );
+    assert_eq!(bench.state(&tx).await, RecordState::Canceled);
     assert_eq!(
         bench.confirm(&tx).await.unwrap_err().code(),
         Code::FailedPrecondition
@@ -121,17 +115,11 @@ pub async fn an_empty_cancel_succeeds_and_runs_no_business<D: Database>() {
     let database = D::fresh().await;
     let bench = bench(&database);
     let tx = branch("never-tried");
-    assert_eq!(
-        bench.query(&tx).await.unwrap().state(),
-        RecordState::Unknown
-    );
+    assert_eq!(bench.state(&tx).await, RecordState::Unknown);
     for _ in 0..2 {
         // on_cancel would fail: nothing is held.
         assert!(bench.cancel(&tx).await.unwrap().is_success());
-        assert_eq!(
-            bench.query(&tx).await.unwrap().state(),
-            RecordState::Canceled
-        );
+        assert_eq!(bench.state(&tx).await, RecordState::Canceled);
     }
     assert_eq!(database.shelf().await, UNTOUCHED);
 }
@@ -152,10 +140,7 @@ pub async fn try_and_cancel_at_once_leave_nothing_reserved<D: Database>() {
             "{tried:?}"
         );
         assert_eq!(database.shelf().await, UNTOUCHED, "round {round}");
-        assert_eq!(
-            bench.query(&tx).await.unwrap().state(),
-            RecordState::Canceled
-        );
+        assert_eq!(bench.state(&tx).await, RecordState::Canceled);
     }
 }
 
@@ -168,10 +153,7 @@ pub async fn a_refused_try_rolls_back_and_leaves_no_row<D: Database>() {
     let too_many = bench.r#try(&tx, &reserve(STOCK + 1)).await.unwrap();
     assert!(too_many.failed_for("OUT_OF_STOCK"), "{too_many:?}");
     assert_eq!(database.shelf().await, UNTOUCHED);
-    assert_eq!(
-        bench.query(&tx).await.unwrap().state(),
-        RecordState::Unknown
-    );
+    assert_eq!(bench.state(&tx).await, RecordState::Unknown);
     // A late copy may yet succeed; the Cancel that every branch gets undoes it.
     assert!(bench.r#try(&tx, &reserve(1)).await.unwrap().is_success());
     assert!(bench.cancel(&tx).await.unwrap().is_success());
@@ -186,10 +168,7 @@ pub async fn an_error_of_the_database_is_never_a_refusal<D: Database>() {
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert!(status.message().contains("the shelf broke"), "{status}");
     assert_eq!(database.shelf().await, UNTOUCHED);
-    assert_eq!(
-        bench.query(&tx).await.unwrap().state(),
-        RecordState::Unknown
-    );
+    assert_eq!(bench.state(&tx).await, RecordState::Unknown);
     assert!(bench.r#try(&tx, &reserve(1)).await.unwrap().is_success());
 }
 
@@ -221,7 +200,7 @@ pub async fn a_refused_confirm_is_failed_and_leaves_the_branch_tried<D: Database
         let refused = bench.confirm(&tx).await.unwrap();
         assert!(refused.failed_for("FROZEN"), "{refused:?}");
         assert_eq!(database.shelf().await, Shelf::of(1, 0));
-        assert_eq!(bench.query(&tx).await.unwrap().state(), RecordState::Tried);
+        assert_eq!(bench.state(&tx).await, RecordState::Tried);
     }
 }
 
@@ -231,10 +210,7 @@ pub async fn a_confirm_without_a_try_is_an_error<D: Database>() {
     let tx = branch("never-tried");
     let status = bench.confirm(&tx).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
-    assert_eq!(
-        bench.query(&tx).await.unwrap().state(),
-        RecordState::Unknown
-    );
+    assert_eq!(bench.state(&tx).await, RecordState::Unknown);
     assert!(
         bench.r#try(&tx, &reserve(1)).await.unwrap().is_success(),
         "it left no row"
@@ -278,8 +254,5 @@ pub async fn a_result_over_the_limit_is_an_error_and_reserves_nothing<D: Databas
         "{status}"
     );
     assert_eq!(database.shelf().await, UNTOUCHED);
-    assert_eq!(
-        bench.query(&tx).await.unwrap().state(),
-        RecordState::Unknown
-    );
+    assert_eq!(bench.state(&tx).await, RecordState::Unknown);
 }

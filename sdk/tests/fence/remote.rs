@@ -36,10 +36,7 @@ pub async fn remote_work_is_done_once_and_its_result_is_kept<D: Database>() {
             );
         }
     }
-    assert_eq!(
-        bench.query(&kept).await.unwrap().state(),
-        RecordState::Tried
-    );
+    assert_eq!(bench.state(&kept).await, RecordState::Tried);
     assert!(bench.query(&kept).await.unwrap().try_result.is_some());
     for _ in 0..3 {
         assert!(bench.confirm(&kept).await.unwrap().is_success());
@@ -47,14 +44,8 @@ pub async fn remote_work_is_done_once_and_its_result_is_kept<D: Database>() {
     }
     assert_eq!(provider.log_of(&kept), ["reserve", "use"]);
     assert_eq!(provider.log_of(&dropped), ["reserve", "release with held"]);
-    assert_eq!(
-        bench.query(&kept).await.unwrap().state(),
-        RecordState::Confirmed
-    );
-    assert_eq!(
-        bench.query(&dropped).await.unwrap().state(),
-        RecordState::Canceled
-    );
+    assert_eq!(bench.state(&kept).await, RecordState::Confirmed);
+    assert_eq!(bench.state(&dropped).await, RecordState::Canceled);
 }
 
 pub async fn slow_remote_work_is_processing_until_it_ends<D: Database>() {
@@ -75,7 +66,7 @@ pub async fn slow_remote_work_is_processing_until_it_ends<D: Database>() {
 
     provider.open_gate();
     while bench.r#try(&tx, &reserve(7)).await.unwrap().outcome == Outcome::Processing {}
-    assert_eq!(bench.query(&tx).await.unwrap().state(), RecordState::Tried);
+    assert_eq!(bench.state(&tx).await, RecordState::Tried);
     assert_eq!(provider.log_of(&tx), ["reserve"]);
 }
 
@@ -91,10 +82,7 @@ pub async fn a_try_that_ends_after_its_cancel_is_undone<D: Database>() {
         bench.cancel(&tx).await.unwrap().outcome,
         Outcome::Processing
     );
-    assert_eq!(
-        bench.query(&tx).await.unwrap().state(),
-        RecordState::Canceling
-    );
+    assert_eq!(bench.state(&tx).await, RecordState::Canceling);
     assert!(
         bench
             .r#try(&tx, &reserve(7))
@@ -109,10 +97,7 @@ pub async fn a_try_that_ends_after_its_cancel_is_undone<D: Database>() {
 
     provider.open_gate();
     cancel_until_done(&bench, &tx).await;
-    assert_eq!(
-        bench.query(&tx).await.unwrap().state(),
-        RecordState::Canceled
-    );
+    assert_eq!(bench.state(&tx).await, RecordState::Canceled);
     // One after the other, and what the Try held was there for the Cancel.
     assert_eq!(provider.log_of(&tx), ["reserve", "release with held"]);
 }
@@ -138,10 +123,7 @@ pub async fn a_cancel_and_a_finishing_job_never_leave_a_reservation<D: Database>
             Some(&"reserve"),
             "round {round}"
         );
-        assert_eq!(
-            bench.query(&tx).await.unwrap().state(),
-            RecordState::Canceled
-        );
+        assert_eq!(bench.state(&tx).await, RecordState::Canceled);
     }
 }
 
@@ -153,10 +135,7 @@ pub async fn a_lost_job_is_started_again_by_the_next_call<D: Database>() {
     assert_eq!(answer.outcome, Outcome::Processing);
 
     let restarted = process(&database, &provider, PATIENT);
-    assert_eq!(
-        restarted.query(&tx).await.unwrap().state(),
-        RecordState::Trying
-    );
+    assert_eq!(restarted.state(&tx).await, RecordState::Trying);
     provider.heal();
     let answer = restarted.r#try(&tx, &reserve(0)).await.unwrap();
     // With the request as it was first sent, which the row kept.
@@ -174,10 +153,7 @@ pub async fn a_cancel_undoes_a_try_that_a_crash_cut_off<D: Database>() {
     let restarted = process(&database, &provider, PATIENT);
     assert!(restarted.cancel(&tx).await.unwrap().is_success());
     assert_eq!(provider.log_of(&tx), ["reserve", "release"]);
-    assert_eq!(
-        restarted.query(&tx).await.unwrap().state(),
-        RecordState::Canceled
-    );
+    assert_eq!(restarted.state(&tx).await, RecordState::Canceled);
 }
 
 pub async fn a_refused_remote_try_is_kept_and_repeated_as_refused<D: Database>() {
@@ -216,7 +192,7 @@ pub async fn an_error_of_remote_work_is_no_outcome_and_is_tried_again<D: Databas
         let tx = charge(&fault.replace(' ', "-"));
         let status = bench.r#try(&tx, &faulty(fault)).await.unwrap_err();
         assert_eq!(status.code(), code, "{status}");
-        assert_eq!(bench.query(&tx).await.unwrap().state(), RecordState::Trying);
+        assert_eq!(bench.state(&tx).await, RecordState::Trying);
         assert!(bench.r#try(&tx, &faulty(fault)).await.unwrap().is_success());
     }
     let tx = charge("processing-once");
@@ -247,10 +223,7 @@ pub async fn a_job_of_another_process_that_ends_after_the_cancel_undoes_itself<D
     provider
         .log_until(&tx, ["release", "reserve", "release with held"])
         .await;
-    assert_eq!(
-        other.query(&tx).await.unwrap().state(),
-        RecordState::Canceled
-    );
+    assert_eq!(other.state(&tx).await, RecordState::Canceled);
 }
 
 pub async fn an_undoing_that_fails_is_repeated<D: Database>() {

@@ -34,10 +34,7 @@ pub async fn a_lower_epoch_is_an_error_and_a_higher_one_is_kept<D: Database>() {
         assert_eq!(status.unwrap_err().code(), Code::Aborted);
     }
     // A Query of a newer coordinator does not raise it.
-    assert_eq!(
-        bench.query(&at(9)).await.unwrap().state(),
-        RecordState::Tried
-    );
+    assert_eq!(bench.state(&at(9)).await, RecordState::Tried);
     assert!(bench.confirm(&at(5)).await.unwrap().is_success());
     assert_eq!(database.shelf().await, Shelf::of(0, 1));
 }
@@ -64,10 +61,7 @@ pub async fn an_expired_try_is_refused_unless_it_has_a_row<D: Database>() {
     bench.set_clock(EXPIRE_MS + skew_ms + 1);
     let late = bench.r#try(&branch("too-late"), &reserve(1)).await.unwrap();
     assert!(late.failed_for("EXPIRED"), "{late:?}");
-    assert_eq!(
-        bench.query(&branch("too-late")).await.unwrap().state(),
-        RecordState::Unknown
-    );
+    assert_eq!(bench.state(&branch("too-late")).await, RecordState::Unknown);
     // Nothing is canceled by time.
     assert!(
         bench
@@ -102,10 +96,7 @@ pub async fn a_clock_set_back_does_not_reopen_a_collected_branch<D: Database>() 
             .unwrap(),
         1
     );
-    assert_eq!(
-        bench.query(&tx).await.unwrap().state(),
-        RecordState::Unknown
-    );
+    assert_eq!(bench.state(&tx).await, RecordState::Unknown);
 
     bench.set_clock(NOW_MS);
     let late = bench.r#try(&tx, &reserve(1)).await.unwrap();

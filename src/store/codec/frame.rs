@@ -17,32 +17,13 @@ const LENGTH_BYTES: usize = 4;
 
 /// A message with its header before it.
 pub(in crate::store) fn seal(message: &impl Message) -> Vec<u8> {
-    let body_len = message.encoded_len();
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + body_len);
-    bytes.push(VERSION);
-    bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
-    // Limits at the door keep a record far below 4 GiB; were one larger, its length would not match.
-    let said = u32::try_from(body_len).unwrap_or(u32::MAX);
-    bytes.extend_from_slice(&said.to_le_bytes());
-    message.encode_raw(&mut bytes);
-    let checksum = checksum(&bytes);
-    bytes[1..=CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
-    bytes
+    framed(message.encoded_len(), |bytes| message.encode_raw(bytes))
 }
 
 /// Bytes as a body, whatever they are.
 #[cfg(test)]
 pub(in crate::store) fn seal_bytes(body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![VERSION, 0, 0, 0, 0];
-    bytes.extend_from_slice(
-        &u32::try_from(body.len())
-            .expect("it is short")
-            .to_le_bytes(),
-    );
-    bytes.extend_from_slice(body);
-    let checksum = checksum(&bytes);
-    bytes[1..=CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
-    bytes
+    framed(body.len(), |bytes| bytes.extend_from_slice(body))
 }
 
 /// The body, if it is whole.
@@ -71,6 +52,20 @@ pub(in crate::store) fn framed_len(start: &[u8]) -> Option<usize> {
     let header = start.get(..HEADER_BYTES)?;
     let said = (&header[1 + CHECKSUM_BYTES..]).get_u32_le();
     usize::try_from(said).ok()?.checked_add(HEADER_BYTES)
+}
+
+/// The body that `write` appends, of so many bytes, behind its header.
+fn framed(body_len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + body_len);
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
+    // Limits at the door keep a record far below 4 GiB; were one larger, its length would not match.
+    let said = u32::try_from(body_len).unwrap_or(u32::MAX);
+    bytes.extend_from_slice(&said.to_le_bytes());
+    write(&mut bytes);
+    let checksum = checksum(&bytes);
+    bytes[1..=CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    bytes
 }
 
 fn checksum(bytes: &[u8]) -> u32 {

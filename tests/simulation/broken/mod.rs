@@ -24,7 +24,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{parts::Parts, setting, world::run_seed};
+use crate::{long_run::setting, parts::Parts, world::run_seed};
 
 mod clock;
 mod fence;

@@ -1,0 +1,58 @@
+//! The benchmark: what a durable transaction costs, beside the calls it replaces.
+//!
+//! `cargo run --release --example bench -- --help`. It starts the coordinator (the `tercet` binary of the
+//! same build) and two participants as processes of their own, and is itself the clients. Every mode
+//! works in turn, round by round, so that whatever else the machine does meets them all; at the end of
+//! each of its turns the coordinator is killed, and everything that was acknowledged is looked up.
+
+mod calls;
+mod check;
+mod disk;
+mod leg;
+mod load;
+mod machine;
+mod measured;
+mod mode;
+mod options;
+mod participant;
+mod processes;
+mod program;
+mod report;
+mod run;
+mod summary;
+mod table;
+mod usage;
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Parser as _;
+
+use options::Options;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match act().await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// As a participant, when it was started as one.
+async fn act() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [role, name] = &arguments[..]
+        && role == participant::ROLE
+    {
+        participant::serve(name).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = Options::parse();
+    if cfg!(debug_assertions) {
+        bail!("this is a debug build, whose figures mean nothing; run it with --release");
+    }
+    run::run(&options).await
+}

@@ -1,0 +1,52 @@
+//! What is compared.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// A way to do the work of a transaction, or a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// One Try of one participant: what a call costs.
+    Raw,
+    /// No coordinator: the client itself makes the four calls, both Trys at once, then both Confirms.
+    Direct,
+    /// `direct` once more: its ratio to itself is the noise.
+    #[value(skip)]
+    Again,
+    /// Through the coordinator, which calls its participants.
+    Unary,
+}
+
+impl Mode {
+    /// What can be asked for.
+    pub const ASKED: [Mode; 3] = [Mode::Raw, Mode::Direct, Mode::Unary];
+
+    pub fn has_coordinator(self) -> bool {
+        match self {
+            Mode::Raw | Mode::Direct | Mode::Again => false,
+            Mode::Unary => true,
+        }
+    }
+
+    /// The mode whose best number of connections it uses.
+    pub fn calibrated_as(self) -> Mode {
+        match self {
+            Mode::Again => Mode::Direct,
+            Mode::Raw | Mode::Direct | Mode::Unary => self,
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Mode::Raw => "raw",
+            Mode::Direct => "direct",
+            Mode::Again => "again",
+            Mode::Unary => "unary",
+        })
+    }
+}
