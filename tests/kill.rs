@@ -122,8 +122,8 @@ async fn a_process_of_this_test_when_asked_to_be_one() {
         return;
     };
     match role.split(' ').collect::<Vec<_>>()[..] {
-        ["participant", name, address, database, seed] => {
-            participant::serve(name, address, Path::new(database), seed.parse().unwrap()).await;
+        ["participant", name, way, database, seed] => {
+            participant::run(name, way, Path::new(database), seed.parse().unwrap()).await;
         }
         ["reader", store] => books::find_left(Path::new(store)).await,
         ["watchdog"] => watchdog::watch(),

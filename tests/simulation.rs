@@ -1,5 +1,6 @@
 //! The whole coordinator as it ships, in simulated disasters: several hosts on a simulated network,
 //! a store that loses what was not synced, participants and clients of the SDK, all out of one seed.
+//! Some participants serve, some connect out.
 //!
 //! Every seed runs at least 50 transactions and meets faults that find some of them unfinished; then
 //! all heals, and what everybody heard, did and recorded is held against the protocol's invariants by
@@ -50,12 +51,16 @@ mod fence;
 #[allow(dead_code, reason = "nothing is left on a disk here")]
 #[path = "support/long_run.rs"]
 mod long_run;
+#[path = "simulation/mood.rs"]
+mod mood;
 #[path = "simulation/participant.rs"]
 mod participant;
 #[path = "simulation/parts.rs"]
 mod parts;
 #[path = "simulation/plan.rs"]
 mod plan;
+#[path = "simulation/session.rs"]
+mod session;
 #[path = "simulation/store.rs"]
 mod store;
 #[path = "simulation/tally.rs"]

@@ -70,7 +70,7 @@ impl Account {
             used: 0,
         });
         let real = served(name, fence.clone()).await;
-        let (wire, address) = Wire::to(real).await;
+        let (wire, address) = Wire::to(name, real).await;
         Self {
             fence,
             wire,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tercet::{
-    config::{Config, Participant},
+    config::{Config, Origin, Participant, Setting},
     proto::tercet::v1::{self as pb, coordinator_service_client::CoordinatorServiceClient},
     server::{Connector, ServeError, Server, SystemClock},
     store::MemoryStore,
@@ -23,6 +23,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::{
     account::{Account, Amount},
     services,
+    transport::Transport,
+    wire::Wire,
 };
 
 /// Longer than anything here takes on a busy machine; what is awaited comes at once.
@@ -38,6 +40,7 @@ pub struct World {
 
 /// A coordinator that serves.
 pub struct Coordinator {
+    url: String,
     pub client: Client,
     pub raw: CoordinatorServiceClient<Channel>,
     pub channel: Channel,
@@ -53,18 +56,20 @@ impl World {
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let (stock, money) = (Account::serve("stock").await, Account::serve("money").await);
         let mut config = Config::defaults();
-        name(&mut config, "stock", stock.address);
-        name(&mut config, "money", money.address);
+        place(&mut config, "stock", stock.address);
+        place(&mut config, "money", money.address);
         change(&mut config);
         let store = Arc::new(MemoryStore::default());
         let coordinator = Coordinator::start(&config, &store).await;
-        Self {
+        let world = Self {
             stock,
             money,
             store,
             config,
             coordinator,
-        }
+        };
+        world.meet().await;
+        world
     }
 
     /// The process dies; another one opens what was durable.
@@ -76,6 +81,12 @@ impl World {
     /// Another process on the same store.
     pub async fn restart(&mut self) {
         self.coordinator = Coordinator::start(&self.config, &self.store).await;
+        self.meet().await;
+    }
+
+    async fn meet(&self) {
+        self.coordinator.meet(&self.stock.wire).await;
+        self.coordinator.meet(&self.money.wire).await;
     }
 
     pub fn client(&self) -> &Client {
@@ -150,11 +161,19 @@ impl Coordinator {
         let channel = Channel::from_shared(url.clone()).unwrap();
         let channel = channel.connect().await.unwrap();
         Self {
-            client: Client::new(url).unwrap(),
+            client: Client::new(&url).unwrap(),
+            url,
             raw: CoordinatorServiceClient::new(channel.clone()),
             channel,
             stop,
             ended,
+        }
+    }
+
+    /// Participants that connect out do so now; to another coordinator they stay connected.
+    pub async fn meet(&self, wire: &Arc<Wire>) {
+        if Transport::current() == Transport::Sessions {
+            wire.connect(&self.url).await;
         }
     }
 
@@ -173,14 +192,32 @@ impl Coordinator {
 
 /// Tells the coordinator where a participant is.
 pub fn name(config: &mut Config, name: &str, address: SocketAddr) {
-    let mut endpoints = config.allowed_endpoints.clone();
-    endpoints.value = vec![services::url(address)];
+    configure(config, name, vec![services::url(address)], false);
+}
+
+/// Tells the coordinator of a participant that may connect out, then by [`Coordinator::meet`].
+pub fn place(config: &mut Config, participant: &str, address: SocketAddr) {
+    match Transport::current() {
+        Transport::Unary => name(config, participant, address),
+        Transport::Sessions => configure(config, participant, Vec::new(), true),
+    }
+}
+
+fn configure(config: &mut Config, name: &str, endpoints: Vec<String>, sessions: bool) {
     let participant = Participant {
-        endpoints,
+        endpoints: setting(endpoints),
+        sessions: setting(sessions),
         call_timeout: config.call_timeout.clone(),
     };
     let name = ParticipantName::parse(name).unwrap();
     config.participants.insert(name, participant);
+}
+
+fn setting<T>(value: T) -> Setting<T> {
+    Setting {
+        value,
+        origin: Origin::Default,
+    }
 }
 
 /// Five from stock and five from money, with attempts that follow each other quickly.

@@ -21,7 +21,7 @@ use tonic::{
 
 use crate::{
     account::Amount,
-    coordinator::{PATIENCE, World, expect, name, order, success},
+    coordinator::{PATIENCE, World, expect, order, place, success},
     services,
     wire::{Fault, Wire},
 };
@@ -73,8 +73,9 @@ async fn world() -> (World, Payment) {
     let (listener, address) = services::listener().await;
     let server = Server::builder().add_service(payment.into_service().unwrap());
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
-    let (wire, address) = Wire::to(address).await;
-    let world = World::start_with(|config| name(config, "payment", address)).await;
+    let (wire, address) = Wire::to("payment", address).await;
+    let world = World::start_with(|config| place(config, "payment", address)).await;
+    world.coordinator.meet(&wire).await;
     (world, Payment { provider, wire })
 }
 

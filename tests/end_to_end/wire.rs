@@ -18,7 +18,7 @@ use tonic::{
     transport::{Channel, Server, server::TcpIncoming},
 };
 
-use crate::services;
+use crate::{services, session};
 
 /// What goes wrong with a call.
 #[derive(Clone, Debug)]
@@ -43,6 +43,7 @@ pub enum Fault {
 
 /// Forwards to a participant.
 pub struct Wire {
+    participant: String,
     inner: Mutex<Inner>,
     calls: watch::Sender<Vec<Operation>>,
 }
@@ -56,7 +57,7 @@ struct Inner {
 }
 
 impl Wire {
-    pub async fn to(real: SocketAddr) -> (Arc<Self>, SocketAddr) {
+    pub async fn to(participant: &str, real: SocketAddr) -> (Arc<Self>, SocketAddr) {
         let inner = Inner {
             target: real,
             to: client(real),
@@ -65,6 +66,7 @@ impl Wire {
             contexts: Vec::new(),
         };
         let wire = Arc::new(Self {
+            participant: participant.to_owned(),
             inner: Mutex::new(inner),
             calls: watch::Sender::new(Vec::new()),
         });
@@ -73,6 +75,11 @@ impl Wire {
         let server = Server::builder().add_service(service);
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         (wire, address)
+    }
+
+    /// Connects out to this coordinator, and forwards what comes over that session too.
+    pub async fn connect(self: &Arc<Self>, coordinator: &str) {
+        session::open(&self.participant, coordinator, Arc::clone(self)).await;
     }
 
     /// The next call of this kind goes wrong.

@@ -60,16 +60,30 @@ const SCHEMA: &str = "
     );
 ";
 
-/// Serves until it is killed or told to end.
-pub async fn serve(name: &str, address: &str, database: &Path, seed: u64) {
+/// Runs until it is killed or told to end: at this address, or connected to this URL.
+pub async fn run(name: &str, way: &str, database: &Path, seed: u64) {
     let mut terminate = signal(SignalKind::terminate()).unwrap();
     let fence = open(database).await.unwrap();
-    let service = Participant::new(name.to_owned(), fence).resource(Accounts);
-    let service = service.into_service().unwrap();
+    let participant = Participant::new(name.to_owned(), fence).resource(Accounts);
+    let shutdown = async move { terminate.recv().await.unwrap_or_default() };
+    if way.starts_with("http://") {
+        println!("listening on nothing, connecting to {way}");
+        participant.connect(way, shutdown).await.unwrap();
+    } else {
+        serve(participant, way, shutdown, seed).await;
+    }
+}
+
+async fn serve(
+    participant: Participant<SqliteFence>,
+    address: &str,
+    shutdown: impl Future<Output = ()>,
+    seed: u64,
+) {
+    let service = participant.into_service().unwrap();
     let listener = TcpListener::bind(address).await.unwrap();
     println!("listening on {address}");
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let shutdown = async move { terminate.recv().await.unwrap_or_default() };
     let rng = Arc::new(Mutex::new(Rng::with_seed(seed)));
     // Outside of the fence's transaction: SQLite has one writer, and a slow call is not to hold up
     // the others.

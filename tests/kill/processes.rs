@@ -132,7 +132,9 @@ impl Processes {
         }
         let (name, database, seed) = (role.name(), self.database(role), rng.u64(..));
         let database = database.display();
-        this_test_as(&format!("participant {name} {address} {database} {seed}"))
+        // Its calls come to its address, or over a session that it opens.
+        let way = if rng.bool() { &self.url() } else { address };
+        this_test_as(&format!("participant {name} {way} {database} {seed}"))
     }
 
     fn coordinator(&self, address: &str) -> std::process::Command {
@@ -142,7 +144,7 @@ impl Processes {
         command.arg(format!("--store=sled:{}", self.store().display()));
         for participant in Role::PARTICIPANTS {
             let (name, address) = (participant.name(), &self.addresses[participant as usize]);
-            command.arg(format!("--participant={name}=http://{address}"));
+            command.arg(format!("--participant={name}=sessions,http://{address}"));
         }
         command
     }

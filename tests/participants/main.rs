@@ -4,6 +4,9 @@
 mod configuration;
 mod contract;
 mod failover;
+#[path = "../support/mangle.rs"]
+mod mangle;
 mod measures;
 mod methods;
+mod sessions;
 mod support;

@@ -319,8 +319,9 @@ impl UnaryService<Bytes> for One {
     }
 }
 
+/// Bytes for messages, whatever they are.
 #[derive(Clone, Default)]
-struct Raw;
+pub(crate) struct Raw;
 
 impl Codec for Raw {
     type Encode = Bytes;

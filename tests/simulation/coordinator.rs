@@ -43,7 +43,7 @@ impl Coordinator {
             (parts.clock)(Arc::new(self.clock.clone())),
             |participants| (parts.transport)(self.trace.watch(participants)),
         );
-        let server = server.expect("every participant has an endpoint");
+        let server = server.expect("every participant can be reached");
         let incoming = wires.incoming(PORT).await;
         let ended = server.run(incoming, stop.cancelled_owned()).await;
         let how = if ended.is_ok() {
@@ -62,24 +62,25 @@ fn config(setup: &Setup) -> Config {
     config.recovery_inflight_max.value = setup.recovery_inflight_max;
     config.limits.timeout_min.value = Duration::from_secs(1);
     for name in participant::NAMES {
-        let endpoints = Setting {
-            value: vec![format!("http://{name}:{}", participant::PORT)],
-            origin: Origin::Default,
-        };
-        let call_timeout = Setting {
-            value: Duration::from_millis(setup.call_timeout_ms),
-            origin: Origin::Default,
+        let connects_out = setup.connects_out(name);
+        let endpoint = format!("http://{name}:{}", participant::PORT);
+        let endpoints = (!connects_out).then_some(endpoint);
+        let participant = Participant {
+            endpoints: setting(endpoints.into_iter().collect()),
+            sessions: setting(connects_out),
+            call_timeout: setting(Duration::from_millis(setup.call_timeout_ms)),
         };
         let name = ParticipantName::parse(name).expect("it obeys the alphabet of names");
-        config.participants.insert(
-            name,
-            Participant {
-                endpoints,
-                call_timeout,
-            },
-        );
+        config.participants.insert(name, participant);
     }
     config
+}
+
+fn setting<T>(value: T) -> Setting<T> {
+    Setting {
+        value,
+        origin: Origin::Default,
+    }
 }
 
 fn connector(wires: &Wires) -> Connector {

@@ -6,11 +6,7 @@ use std::{fmt, time::Duration};
 use fastrand::Rng;
 use turmoil::Sim;
 
-use super::{
-    client, coordinator,
-    participant::{Mood, NAMES},
-    world::World,
-};
+use super::{client, coordinator, mood::Mood, participant::NAMES, world::World};
 
 /// One fault.
 #[derive(Clone, Debug)]

@@ -36,6 +36,8 @@ pub struct Setup {
     pub slow_ms_max: u64,
     /// The longest that a provider works.
     pub work_ms_max: u64,
+    /// The participants that connect out, a bit for each.
+    pub connecting: u8,
     /// Transactions to send, at least.
     pub transactions: usize,
     /// Faults that have to find something unfinished, at least.
@@ -61,10 +63,17 @@ impl Setup {
             call_timeout_ms: [300, 1_000, 3_000][rng.usize(..3)] * scale,
             slow_ms_max: 2_000 * scale,
             work_ms_max: if slow { 2 * HOUR_MS } else { 15_000 },
+            connecting: rng.u8(..1 << NAMES.len()),
             transactions: 50,
             faults: rng.usize(6..=10),
             bad_luck: Arc::new(AtomicBool::new(true)),
         }
+    }
+
+    /// Whether this participant opens sessions, or is called at its address.
+    pub fn connects_out(&self, participant: &str) -> bool {
+        let number = NAMES.iter().position(|name| *name == participant);
+        number.is_some_and(|number| self.connecting >> number & 1 == 1)
     }
 
     pub fn has_bad_luck(&self) -> bool {

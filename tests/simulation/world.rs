@@ -17,7 +17,8 @@ use super::{
     coordinator::{self, Coordinator},
     faults::{Fault, Subject},
     history::{Ended, EndedBranch, Evidence, inside, violations},
-    participant::{Host, Mood, NAMES},
+    mood::Mood,
+    participant::{Host, NAMES},
     parts::Parts,
     plan::Setup,
     store::Disk,
@@ -235,7 +236,7 @@ impl World {
 
     pub fn mood(&self, name: &str, mood: Mood) {
         let host = self.participants.iter().find(|it| it.name == name);
-        *host.expect("a participant of this name").mood.lock() = mood;
+        *host.expect("a participant of this name").moods.now.lock() = mood;
     }
 
     pub fn clock(&self, name: &str) -> &WallClock {
