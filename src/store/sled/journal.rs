@@ -219,7 +219,7 @@ fn make(dir: &Path, number: u64, spare: Option<u64>) -> io::Result<(File, u64)> 
 pub(super) enum JournalError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("batches {after} to {before} are missing before it", after = .after + 1, before = .next - 1)]
+    #[error("batches {after} to {before} are missing before it: the store can't go on from there", after = .after + 1, before = .next - 1)]
     Gap {
         path: PathBuf,
         after: u64,
@@ -286,4 +286,130 @@ fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
 
 fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{PREFIX}{number:016}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use super::*;
+
+    const STORE: &str = "5b5b7b1e";
+
+    fn batch(number: u64) -> Batch {
+        let to = Some(To::Record(Bytes::from(vec![number as u8; 300])));
+        Batch {
+            store: STORE.into(),
+            number,
+            changes: vec![Change { cursor: number, to }],
+        }
+    }
+
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a temporary directory")
+    }
+
+    /// A journal with these batches in each of its segments.
+    fn written(dir: &Path, segments: &[Range<u64>]) -> Journal {
+        let mut journal = Journal::begin(dir).expect("it is begun");
+        for (at, numbers) in segments.iter().enumerate() {
+            if at > 0 {
+                journal.turn().expect("it goes on");
+            }
+            for number in numbers.clone() {
+                journal.append(&batch(number)).expect("it is written");
+            }
+        }
+        journal
+    }
+
+    fn replayed(dir: &Path, settled: u64) -> Result<Vec<u64>, JournalError> {
+        let mut numbers = Vec::new();
+        let last = replay(dir, STORE, settled, |read| {
+            assert_eq!(read, batch(read.number));
+            numbers.push(read.number);
+        })?;
+        assert_eq!(last, numbers.last().copied().unwrap_or(settled));
+        Ok(numbers)
+    }
+
+    #[test]
+    fn what_was_appended_is_replayed_from_where_the_database_ends() {
+        let dir = directory();
+        drop(written(dir.path(), &[1..4, 4..7]));
+        let all = [1, 2, 3, 4, 5, 6];
+        for settled in 0..=6 {
+            let found = replayed(dir.path(), settled).expect("it is whole");
+            assert_eq!(found, all[settled as usize..]);
+        }
+    }
+
+    #[test]
+    fn a_torn_batch_is_the_end_wherever_it_is_torn() {
+        let dir = directory();
+        drop(written(dir.path(), &[1..4]));
+        let path = path(dir.path(), 1);
+        let good = fs::read(&path).expect("it is read");
+        let len = frame::seal(&batch(3)).len();
+        for torn in [1, len / 2, len - 1] {
+            let mut bytes = good.clone();
+            bytes[2 * len + torn..3 * len].fill(0);
+            fs::write(&path, bytes).expect("it is written");
+            assert_eq!(replayed(dir.path(), 0).expect("its end is torn"), [1, 2]);
+        }
+        for cut in [0, 1, len, 3 * len - 1] {
+            fs::write(&path, &good[..cut]).expect("it is written");
+            let whole = 1..=(cut / len) as u64;
+            let found = replayed(dir.path(), 0).expect("it is cut");
+            assert!(found.into_iter().eq(whole));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_used_again_shows_nothing_of_its_first_use() {
+        let dir = directory();
+        let mut journal = written(dir.path(), &[1..9, 9..12]);
+        journal.release(8).expect("it is released");
+        journal.turn().expect("it goes on");
+        assert_eq!(numbers(dir.path()).expect("they are read"), [2, 3]);
+        assert_eq!(replayed(dir.path(), 8).expect("it is whole"), [9, 10, 11]);
+        journal.append(&batch(12)).expect("it is written");
+        let expected = [9, 10, 11, 12];
+        assert_eq!(replayed(dir.path(), 8).expect("it is whole"), expected);
+    }
+
+    #[test]
+    fn what_the_database_has_not_got_is_not_released() {
+        let dir = directory();
+        let mut journal = written(dir.path(), &[1..5, 5..8, 8..9]);
+        journal.release(6).expect("it is released");
+        assert_eq!(journal.segments(), 2);
+        journal.release(99).expect("it is released");
+        assert_eq!(journal.segments(), 1, "one is being written");
+    }
+
+    #[test]
+    fn missing_batches_are_damage() {
+        let dir = directory();
+        drop(written(dir.path(), &[1..4, 4..7, 7..9]));
+        fs::remove_file(path(dir.path(), 2)).expect("it is removed");
+        let error = replayed(dir.path(), 0).expect_err("there is a gap");
+        assert_eq!(
+            error.to_string(),
+            "batches 4 to 6 are missing before it: the store can't go on from there"
+        );
+        // The database has them.
+        assert_eq!(replayed(dir.path(), 6).expect("it is whole"), [7, 8]);
+        // A database that is older than the journal.
+        fs::remove_file(path(dir.path(), 1)).expect("it is removed");
+        assert!(replayed(dir.path(), 0).is_err());
+    }
+
+    #[test]
+    fn the_journal_of_another_store_is_no_part_of_this_one() {
+        let dir = directory();
+        drop(written(dir.path(), &[1..4]));
+        let last = replay(dir.path(), "another", 0, |_| panic!("not ours"));
+        assert_eq!(last.expect("it is read"), 0);
+    }
 }

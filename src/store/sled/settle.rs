@@ -102,3 +102,99 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("without a message")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::store::{
+        Record, SledOptions, UnixMs,
+        codec::tests::smallest,
+        sled::{
+            entry::Entry,
+            journal::{Batch, Change},
+            keys,
+            open::{self, Missing, Opened},
+            verify,
+        },
+    };
+
+    fn opened(dir: &Path) -> Opened {
+        let opened = open::open(dir, &SledOptions::default(), Missing::Create);
+        opened.expect("it is opened")
+    }
+
+    fn item(number: u64, revision: u64) -> (Cursor, Item) {
+        let id = tercet_core::ids::TransactionId::parse(&format!("t{number}"));
+        let record = Record {
+            id: id.expect("a valid id"),
+            revision,
+            update_ms: revision as UnixMs,
+            ..smallest()
+        };
+        let item = Item {
+            id: record.id.clone(),
+            entry: Some(Arc::new(Entry::of(&record))),
+            batch: revision + 1,
+            in_tree: false,
+        };
+        (number, item)
+    }
+
+    /// Twenty records, each revision of all of them in a batch of its own.
+    fn journaled(opened: &mut Opened, revision: u64) -> Vec<(Cursor, Item)> {
+        let items: Vec<_> = (1..=20).map(|number| item(number, revision)).collect();
+        let changes = items
+            .iter()
+            .map(|(cursor, item)| Change::of((*cursor, item)));
+        let batch = Batch {
+            store: opened.sidecar.store.clone(),
+            number: revision + 1,
+            changes: changes.collect(),
+        };
+        opened.journal.append(&batch).expect("it is written");
+        items
+    }
+
+    #[test]
+    fn a_start_after_half_of_it_was_settled_settles_all_of_it_once() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut before = opened(dir.path());
+        let items = journaled(&mut before, 1);
+        let (meta, settled) = (before.meta.clone(), before.meta.settled);
+        let half = put(&before.db, &before.medium, meta, &items[..10], settled);
+        drop(half.expect("it is written"));
+        let items = journaled(&mut before, 2);
+        drop(before);
+
+        let after = opened(dir.path());
+        assert_eq!((after.meta.settled, after.meta.records), (3, 20));
+        for (cursor, item) in items {
+            let stored = after.db.get(keys::record(cursor)).expect("it is read");
+            let expected = item.entry.expect("it was committed").bytes.clone();
+            assert_eq!(stored.expect("it is there"), &expected[..]);
+        }
+        drop(after);
+        let verified = verify(dir.path(), &mut |_| {}).expect("it is read");
+        assert_eq!(verified.problems, [""; 0]);
+    }
+
+    #[test]
+    fn what_has_moved_on_while_it_was_settled_stays_visible() {
+        let mut recent = super::super::recent::Recent::default();
+        let (cursor, first) = item(1, 1);
+        recent.put(cursor, first);
+        let settled = recent.up_to(2);
+        let (_, second) = item(1, 2);
+        recent.put(cursor, second);
+        recent.settled(&settled);
+        let kept = recent.at(cursor).expect("it is covered still");
+        let revision = kept.entry.as_ref().map(|entry| entry.revision);
+        assert_eq!((revision, kept.in_tree), (Some(2), true));
+        let settled = recent.up_to(3);
+        recent.settled(&settled);
+        assert!(recent.at(cursor).is_none());
+        assert!(recent.find(&settled[0].1.id).is_none());
+    }
+}

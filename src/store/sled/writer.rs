@@ -351,7 +351,8 @@ impl Stored {
 }
 
 impl Change {
-    fn of((cursor, item): (Cursor, &Item)) -> Self {
+    /// The last word on a record, for the journal.
+    pub(super) fn of((cursor, item): (Cursor, &Item)) -> Self {
         let to = match &item.entry {
             Some(entry) => To::Record(entry.bytes.clone()),
             None => To::Purged(item.id.to_string()),
