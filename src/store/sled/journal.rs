@@ -290,7 +290,7 @@ fn path(dir: &Path, number: u64) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
+    use std::ops::RangeInclusive;
 
     use super::*;
 
@@ -310,7 +310,7 @@ mod tests {
     }
 
     /// A journal with these batches in each of its segments.
-    fn written(dir: &Path, segments: &[Range<u64>]) -> Journal {
+    fn written(dir: &Path, segments: &[RangeInclusive<u64>]) -> Journal {
         let mut journal = Journal::begin(dir).expect("it is begun");
         for (at, numbers) in segments.iter().enumerate() {
             if at > 0 {
@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn what_was_appended_is_replayed_from_where_the_database_ends() {
         let dir = directory();
-        drop(written(dir.path(), &[1..4, 4..7]));
+        drop(written(dir.path(), &[1..=3, 4..=6]));
         let all = [1, 2, 3, 4, 5, 6];
         for settled in 0..=6 {
             let found = replayed(dir.path(), settled).expect("it is whole");
@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn a_torn_batch_is_the_end_wherever_it_is_torn() {
         let dir = directory();
-        drop(written(dir.path(), &[1..4]));
+        drop(written(dir.path(), &[1..=3]));
         let path = path(dir.path(), 1);
         let good = fs::read(&path).expect("it is read");
         let len = frame::seal(&batch(3)).len();
@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn a_file_that_is_used_again_shows_nothing_of_its_first_use() {
         let dir = directory();
-        let mut journal = written(dir.path(), &[1..9, 9..12]);
+        let mut journal = written(dir.path(), &[1..=8, 9..=11]);
         journal.release(8).expect("it is released");
         journal.turn().expect("it goes on");
         assert_eq!(numbers(dir.path()).expect("they are read"), [2, 3]);
@@ -381,7 +381,7 @@ mod tests {
     #[test]
     fn what_the_database_has_not_got_is_not_released() {
         let dir = directory();
-        let mut journal = written(dir.path(), &[1..5, 5..8, 8..9]);
+        let mut journal = written(dir.path(), &[1..=4, 5..=7, 8..=8]);
         journal.release(6).expect("it is released");
         assert_eq!(journal.segments(), 2);
         journal.release(99).expect("it is released");
@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn missing_batches_are_damage() {
         let dir = directory();
-        drop(written(dir.path(), &[1..4, 4..7, 7..9]));
+        drop(written(dir.path(), &[1..=3, 4..=6, 7..=8]));
         fs::remove_file(path(dir.path(), 2)).expect("it is removed");
         let error = replayed(dir.path(), 0).expect_err("there is a gap");
         assert_eq!(
@@ -408,7 +408,7 @@ mod tests {
     #[test]
     fn the_journal_of_another_store_is_no_part_of_this_one() {
         let dir = directory();
-        drop(written(dir.path(), &[1..4]));
+        drop(written(dir.path(), &[1..=3]));
         let last = replay(dir.path(), "another", 0, |_| panic!("not ours"));
         assert_eq!(last.expect("it is read"), 0);
     }

@@ -27,22 +27,14 @@ impl Medium {
         })
     }
 
-    /// Applies a batch and makes it durable.
+    /// Applies a batch, all of it or nothing, and makes it durable.
     ///
     /// # Errors
     /// What failed, for a person. After an error nothing is known of what is on the medium.
     pub(super) fn write(&self, db: &Db, batch: Batch) -> Result<(), String> {
-        self.apply(db, batch)?;
-        self.sync(db)
-    }
-
-    /// Applies a batch: all of it or nothing is there after a crash.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub(super) fn apply(&self, db: &Db, batch: Batch) -> Result<(), String> {
         let applied = db.apply_batch(batch);
-        applied.map_err(|error| format!("writing to the database: {error}"))
+        applied.map_err(|error| format!("writing to the database: {error}"))?;
+        self.sync(db)
     }
 
     /// Makes all that was applied durable.
