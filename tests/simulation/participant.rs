@@ -82,10 +82,12 @@ impl Host {
             });
         let (wires, moods) = (Wires::new(self.name, &self.setup), self.moods.clone());
         if self.setup.connects_out(self.name) {
+            moods.trace.count("participant", "connects out");
             let channel = session::channel(&wires, moods);
             let never = std::future::pending();
             return Ok(participant.connect_with_channel(channel, never).await?);
         }
+        moods.trace.count("participant", "serves");
         let moody = move |inner| Moody {
             inner,
             moods: moods.clone(),

@@ -11,7 +11,7 @@ use super::history::{Answer, inside::Sent};
 pub struct Tally(BTreeMap<(&'static str, String), u64>);
 
 /// What every run of some length meets.
-const EXPECTED: [(&str, &[&str]); 13] = [
+const EXPECTED: [(&str, &[&str]); 14] = [
     (
         "state",
         &["Trying", "Confirming", "Confirmed", "Canceling", "Canceled"],
@@ -80,6 +80,7 @@ const EXPECTED: [(&str, &[&str]); 13] = [
         ],
     ),
     ("attention", &["RetriesExceeded", "Refused"]),
+    ("participant", &["serves", "connects out"]),
     (
         "fault",
         &[

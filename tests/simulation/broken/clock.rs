@@ -9,11 +9,11 @@ use super::Control;
 use crate::parts::Parts;
 
 pub const CONTROLS: &[Control] = &[
-    // What is cut down justifies no call any more; what is purged may run again.
+    // What is cut down justifies no call any more; what is purged may run again, and never ends.
     Control {
         what: "is a year ahead now and then",
         invariant: "S1",
-        besides: &["S3", "S7", "S8", "S11"],
+        besides: &["L3", "S3", "S7", "S8", "S11"],
         parts: is_a_year_ahead_now_and_then,
     },
 ];
