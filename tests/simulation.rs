@@ -27,6 +27,7 @@ use std::{
 
 use parking_lot::Mutex;
 
+use determinism::same;
 use long_run::setting;
 use parts::Parts;
 use tally::Tally;
@@ -44,6 +45,8 @@ mod client;
 mod clock;
 #[path = "simulation/coordinator.rs"]
 mod coordinator;
+#[path = "simulation/determinism.rs"]
+mod determinism;
 #[path = "simulation/faults.rs"]
 mod faults;
 #[path = "simulation/fence.rs"]
@@ -231,21 +234,5 @@ fn judge(seed: u64, verdict: &Verdict) -> bool {
         println!("  {violation}");
     }
     println!("  again: TERCET_SEED={seed} cargo test --test simulation -- --nocapture");
-    false
-}
-
-/// Whether two runs of one seed gave the same history; prints where they part.
-fn same(seed: u64, one: &Verdict, other: &Verdict) -> bool {
-    if one.hash == other.hash {
-        return true;
-    }
-    let events = |verdict: &Verdict| -> Vec<String> {
-        let events = verdict.inside.events.iter();
-        events.map(|event| format!("{event:?}")).collect()
-    };
-    let (one, other) = (events(one), events(other));
-    let at = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
-    println!("seed {seed} gave two histories; they part after {at} events:");
-    println!("  {:?}\n  {:?}", one.get(at), other.get(at));
     false
 }

@@ -11,7 +11,6 @@ use std::{
 
 use fastrand::Rng;
 use parking_lot::Mutex;
-use tercet::engine::Clock as _;
 use tercet_core::{outcome::Decision, transaction::State};
 use tercet_sdk::client::{Change, Client, Tried};
 use tokio::{task::JoinSet, time::timeout};
@@ -80,13 +79,17 @@ impl Load {
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true);
         let wires = Wires::new(host, &self.setup);
+        let client = || {
+            let clock = self.clock.clone();
+            Client::from_channel(wires.channel(&endpoint)).clock(move || clock.now())
+        };
         let mut clients = JoinSet::new();
         for number in 0..CLIENTS {
             let one = One {
                 number,
                 load: Arc::clone(&self),
-                client: Client::from_channel(wires.channel(&endpoint)),
-                rival: Client::from_channel(wires.channel(&endpoint)),
+                client: client(),
+                rival: client(),
                 rng: rng.fork(),
             };
             clients.spawn(one.run());
@@ -192,8 +195,7 @@ impl One {
     }
 
     fn expires_in(&self, protection: Duration) -> SystemTime {
-        let now_ms = u64::try_from(self.load.clock.unix_ms()).unwrap_or_default();
-        SystemTime::UNIX_EPOCH + Duration::from_millis(now_ms) + protection
+        self.load.clock.now() + protection
     }
 
     async fn submit(&mut self, plan: &Plan) -> Answer {

@@ -1,37 +1,51 @@
-//! What time it is: one wall clock for each host, which can jump.
+//! What time it is: one wall clock for each host, which can jump. None of them is the machine's, whose
+//! time goes on while a run lasts.
 
-use std::sync::{
-    Arc, LazyLock,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
-use std::time::SystemTime;
 
 use tercet::{engine::Clock, store::UnixMs};
 
-/// When every simulation begins. The SDK's client reads the machine's clock for how long an id
-/// protects, so the simulated ones have to be near it; no history has a time of day in it.
-static EPOCH_MS: LazyLock<UnixMs> = LazyLock::new(|| {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    UnixMs::try_from(since.unwrap_or_default().as_millis()).unwrap_or(UnixMs::MAX)
-});
+/// When every simulation begins, in 2001: so long ago that whoever asks the machine finds everything
+/// expired.
+pub const EPOCH_MS: UnixMs = 1_000_000_000_000;
 
 /// A wall clock that runs with the simulation, but for its jumps.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct WallClock {
+    epoch_ms: UnixMs,
     ahead_ms: Arc<AtomicI64>,
 }
 
 impl WallClock {
+    pub fn new(epoch_ms: UnixMs) -> Self {
+        Self {
+            epoch_ms,
+            ahead_ms: Arc::default(),
+        }
+    }
+
     /// Forward, or back.
     pub fn jump(&self, by_ms: i64) {
         self.ahead_ms.fetch_add(by_ms, Ordering::Relaxed);
+    }
+
+    /// As the SDK's client reads it.
+    pub fn now(&self) -> SystemTime {
+        let now_ms = u64::try_from(self.unix_ms()).expect("no clock jumps back to 1970");
+        SystemTime::UNIX_EPOCH + Duration::from_millis(now_ms)
     }
 }
 
 impl Clock for WallClock {
     fn unix_ms(&self) -> UnixMs {
         let elapsed_ms = UnixMs::try_from(elapsed_ms()).unwrap_or(UnixMs::MAX);
-        *EPOCH_MS + elapsed_ms + self.ahead_ms.load(Ordering::Relaxed)
+        self.epoch_ms + elapsed_ms + self.ahead_ms.load(Ordering::Relaxed)
     }
 }
 

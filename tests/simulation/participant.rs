@@ -57,7 +57,7 @@ impl Host {
             name,
             fence: SimFence::new(books, Arc::clone(&parts.fence), setup, rng.fork()),
             provider: Provider::new(PLENTY_OPENING, setup.work_ms_max, rng.fork()),
-            clock: WallClock::default(),
+            clock: WallClock::new(parts.epoch_ms),
             moods: Moods {
                 now: Arc::default(),
                 rng: Arc::new(Mutex::new(rng.fork())),

@@ -2,14 +2,22 @@
 
 use std::sync::Arc;
 
-use tercet::{engine::Clock, participants::Participants, store::Store};
+use tercet::{
+    engine::Clock,
+    participants::Participants,
+    store::{Store, UnixMs},
+};
 use tercet_sdk::participant::{BranchKey, Record};
+
+use super::clock::EPOCH_MS;
 
 /// The replaceable parts of a simulated world. [`Parts::honest`] replaces none.
 ///
 /// The functions are called once for each start of the coordinator; what a stand-in has to remember
 /// beyond a crash it keeps in an `Arc` of its own. Build new parts for each seed.
 pub struct Parts {
+    /// When the simulation begins.
+    pub epoch_ms: UnixMs,
     /// What the engine takes for its store, over the honest one.
     pub store: Wrap<dyn Store>,
     /// What the engine calls its participants through: sees every call before it leaves, and every
@@ -27,6 +35,7 @@ pub type Wrap<T> = Box<dyn Fn(Arc<T>) -> Arc<T> + Send + Sync>;
 impl Parts {
     pub fn honest() -> Self {
         Self {
+            epoch_ms: EPOCH_MS,
             store: Box::new(|store| store),
             transport: Box::new(|participants| participants),
             clock: Box::new(|clock| clock),

@@ -3,10 +3,11 @@
 //!
 //! Two things below us aren't the seed's. Tokio wakes those who watch one value in an order it draws
 //! by itself, and no stable setting seeds it: a server that says goodbye on all its connections does
-//! so in that order. And HTTP/2 forgets a stream that was reset after a second of the machine's time,
-//! after which it answers late frames. So what a process writes within a millisecond is collected,
-//! and its delay comes from the connection and the time alone, not from how often somebody has drawn
-//! before. The network itself delays nothing, but for its faults.
+//! so in that order. So what a process writes within a millisecond is collected, and its delay comes
+//! from the connection and the time alone, not from how often somebody has drawn before. And HTTP/2
+//! forgets a stream that it has reset after a second of the machine's time, after which it answers
+//! late frames; so whoever calls here forgets none by time, only by number. The network itself delays
+//! nothing, but for its faults.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -56,6 +57,7 @@ struct Inner {
     open: BTreeMap<u64, Outgoing>,
     /// When something leaves, and on which connection.
     due: BTreeSet<(u64, u64)>,
+    bytes_written: u64,
 }
 
 /// One connection's way out.
@@ -95,6 +97,7 @@ impl Wires {
     /// A connection to wherever this endpoint is, when it is needed.
     pub fn channel(&self, endpoint: &Endpoint) -> Channel {
         let wires = self.clone();
+        let endpoint = endpoint.clone().http2_reset_stream_duration(Duration::MAX);
         endpoint.connect_with_connector_lazy(service_fn(move |uri: Uri| {
             let wires = wires.clone();
             async move {
@@ -118,6 +121,11 @@ impl Wires {
             let wire = accepted.map(|(stream, _)| wires.wire(stream));
             Some((wire, (wires, listener)))
         })
+    }
+
+    /// On all connections so far.
+    pub fn bytes_written(&self) -> u64 {
+        self.shared.inner.lock().bytes_written
     }
 
     fn wire(&self, stream: TcpStream) -> Wire {
@@ -261,6 +269,7 @@ impl AsyncWrite for Wire {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.shared.inner.lock().bytes_written += bytes.len() as u64;
         Poll::Ready(self.with(|it| {
             it.bytes.extend_from_slice(bytes);
             bytes.len()

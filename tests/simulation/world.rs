@@ -79,7 +79,7 @@ impl World {
         let participants: Vec<_> = NAMES
             .map(|name| Arc::new(Host::new(name, &setup, parts, &trace, rng)))
             .into();
-        let clock = WallClock::default();
+        let clock = WallClock::new(parts.epoch_ms);
         let coordinator = Arc::new(Coordinator {
             disk: Disk::new("simulated", &setup, rng.fork(), trace.clone()),
             clock: clock.clone(),
@@ -91,7 +91,7 @@ impl World {
             phase: Phase::Load.into(),
             setup: setup.clone(),
             trace: trace.clone(),
-            clock: WallClock::default(),
+            clock: WallClock::new(parts.epoch_ms),
             sent: 0.into(),
             calm: 0.into(),
         });

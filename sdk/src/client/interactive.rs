@@ -1,10 +1,7 @@
 //! A transaction whose branches are added one by one, each request perhaps made of the results
 //! before it, and that is committed at the end.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use prost::Message;
 
@@ -39,13 +36,14 @@ pub struct Interactive {
 
 impl Interactive {
     pub(crate) async fn begin(client: &Client, id: &str, options: &Options) -> Result<Self, Error> {
-        let expires_at = SystemTime::now() + PROTECTION_DEFAULT;
+        let now = client.clock.now();
+        let expires_at = now + PROTECTION_DEFAULT;
         let request = BeginTransactionRequest {
             transaction_id: id.to_owned(),
             options: Some(options.to_message()),
             submit_expire_time: Some(expires_at.into()),
         };
-        let answer = resend(until(WAIT_DEFAULT, expires_at), |wait| {
+        let answer = resend(until(WAIT_DEFAULT, expires_at, now), |wait| {
             client.begin_transaction(request.clone(), wait)
         });
         match answer.await {

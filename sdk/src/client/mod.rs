@@ -52,6 +52,7 @@
 //! waits, the client sends the same again by itself; the id makes that harmless.
 
 mod branch;
+mod clock;
 mod error;
 mod interactive;
 mod options;
@@ -61,7 +62,7 @@ mod resend;
 mod submit;
 mod watch;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tonic::{
     Request, Status,
@@ -83,7 +84,10 @@ pub use crate::proto::{
     v1::{BranchState, Decision, TransactionEvent, TransactionState},
 };
 
-use self::resend::{Answer, MARGIN, Until, resend};
+use self::{
+    clock::Clock,
+    resend::{Answer, MARGIN, Until, resend},
+};
 use crate::proto::v1::{
     self, BeginTransactionRequest, CommitTransactionRequest, ReportBranchRequest,
     RollbackTransactionRequest, SubmitTransactionRequest, TryBranchRequest, TryBranchResponse,
@@ -103,6 +107,7 @@ const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Client {
     rpc: CoordinatorServiceClient<Channel>,
+    clock: Clock,
 }
 
 impl Client {
@@ -124,7 +129,16 @@ impl Client {
     #[must_use]
     pub fn from_channel(channel: Channel) -> Self {
         let rpc = CoordinatorServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
-        Self { rpc }
+        let clock = Clock::default();
+        Self { rpc, clock }
+    }
+
+    /// Reads the wall clock from here; for simulations and tests. [`Submit::new`] knows nothing of
+    /// it: say [`Submit::expires_at`].
+    #[must_use]
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Clock::new(now);
+        self
     }
 
     /// Submits a transaction and waits for its outcome, at most as long as the submission says.
@@ -136,7 +150,7 @@ impl Client {
     /// [`Refused`]: the coordinator said that it didn't take this, so nothing is running. Anything
     /// less certain is [`Outcome::Processing`].
     pub async fn submit(&self, submit: &Submit) -> Result<Outcome, Refused> {
-        let answer = resend(submit.until(), |wait| {
+        let answer = resend(submit.until(self.clock.now()), |wait| {
             self.submit_transaction(submit.to_message(wait), wait)
         });
         match answer.await {

@@ -125,10 +125,8 @@ impl From<v1::TransactionOptions> for Options {
 }
 
 /// The end of the time in which an id protects, and when that is on the running clock.
-pub(crate) fn until(wait: Duration, expires_at: SystemTime) -> Until {
-    let left = expires_at
-        .duration_since(SystemTime::now())
-        .unwrap_or_default();
+pub(crate) fn until(wait: Duration, expires_at: SystemTime, now: SystemTime) -> Until {
+    let left = expires_at.duration_since(now).unwrap_or_default();
     Until {
         protected: Some(from_now(left)),
         ..Until::wait(wait)

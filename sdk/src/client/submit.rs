@@ -204,8 +204,8 @@ impl Submit {
         self
     }
 
-    pub(crate) fn until(&self) -> Until {
-        options::until(self.wait, self.expires_at)
+    pub(crate) fn until(&self, now: SystemTime) -> Until {
+        options::until(self.wait, self.expires_at, now)
     }
 
     pub(crate) fn to_message(&self, wait: Duration) -> SubmitTransactionRequest {

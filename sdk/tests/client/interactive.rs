@@ -1,9 +1,9 @@
 //! Interactive transactions: what a commit names, and what is certain of it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tercet_sdk::{
-    client::{Client, Error, Interactive, Outcome, Payload, Tried},
+    client::{Client, Error, Interactive, Outcome, PROTECTION_DEFAULT, Payload, Tried},
     proto::{participant::v1::Outcome as OutcomeCode, v1::*},
 };
 use tonic::{Code, Status};
@@ -36,6 +36,15 @@ fn committed() -> Step<CommitTransactionResponse> {
     Step::Reply(CommitTransactionResponse {
         transaction: Some(confirmed()),
     })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clients_own_clock_says_until_when_the_id_protects() {
+    let (script, client) = coordinator();
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    begin(&script, &client.clock(move || long_ago)).await;
+    let until = (long_ago + PROTECTION_DEFAULT).into();
+    assert_eq!(script.begin.asked()[0].submit_expire_time, Some(until));
 }
 
 #[tokio::test(start_paused = true)]

@@ -274,6 +274,21 @@ async fn no_id_is_sent_after_its_protection_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_clients_own_clock_says_when_the_protection_is_over() {
+    let (script, client) = coordinator();
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let client = client.clock(move || long_ago);
+    script.submit.script([submitted(confirmed())]);
+    let soon = order().expires_at(long_ago + Duration::from_secs(1));
+    client.submit(&soon).await.unwrap();
+    assert_eq!(script.submit.asked().len(), 1);
+
+    let late = order().expires_at(long_ago);
+    let p = processing(client.submit(&late).await.unwrap());
+    assert!(matches!(p.cause(), Some(Error::ProtectionOver)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_branch_is_what_was_asked_for() {
     let (script, client) = coordinator();
     script.submit.script([submitted(confirmed())]);
