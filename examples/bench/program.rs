@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-/// Has cargo bring the binary up to date, when cargo started this program, and says where it is. The
-/// benchmark measures what is shipped, and never an old one.
+/// Has cargo bring the binary up to date, when cargo started this program, and says where it is: never an
+/// old one is measured, nor one built with what only tests need.
 pub fn tercet() -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe()?;
     let build = this.parent().and_then(Path::parent);
