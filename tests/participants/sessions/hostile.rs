@@ -6,6 +6,7 @@ use tercet::{
     proto::tercet::participant::v1::{
         Failure, SessionHello, SessionReplies, SessionReply, TryResponse,
         open_session_request::Frame as Said, session_reply::Response,
+        session_service_client::SessionServiceClient,
     },
 };
 use tercet_core::answer::Answer;
@@ -119,6 +120,17 @@ async fn frames_out_of_turn_end_the_session() {
         "SessionHello is sent once",
     );
     indeterminate(within(answer).await.unwrap());
+}
+
+/// Nothing but the clock moves here, so time passes at once.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_say_who_it_is_is_sent_away() {
+    let coordinator = Coordinator::start(&config(&[])).await;
+    let client = SessionServiceClient::connect(coordinator.url.clone()).await;
+    let opened = client.unwrap().open_session(tokio_stream::pending()).await;
+    let status = opened.expect_err("nobody said anything");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(status.message().contains("no SessionHello came within 10s"));
 }
 
 #[tokio::test]
