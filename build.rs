@@ -4,8 +4,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "tercet/participant/v1/participant.proto",
+    "tercet/participant/v1/session.proto",
     "tercet/v1/transaction.proto",
     "tercet/v1/coordinator.proto",
     "tercet/v1/error_reason.proto",

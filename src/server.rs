@@ -5,9 +5,10 @@
 //!
 //! How it ends:
 //!
-//! 1. Health says NOT_SERVING; new transactions are refused; waits and streams end.
+//! 1. Health says NOT_SERVING; new transactions and sessions are refused; waits and streams end; open
+//!    sessions are told.
 //! 2. Calls in flight get `drain` to end; the rest is handed back to the store for the next start.
-//! 3. Connections are closed, and dropped if somebody holds on to one.
+//! 3. Sessions end. Connections are closed, and dropped if somebody holds on to one.
 //!
 //! When the store breaks it is the same without the patience: whatever is in flight can't be
 //! recorded any more.
@@ -174,11 +175,18 @@ impl Server {
     {
         let close = CancellationToken::new();
         let coordinator = rpc::service(self.engine.clone(), self.limits.clone());
+        let payload_bytes_max = self.limits.payload_bytes_max;
+        let sessions = rpc::sessions(Arc::clone(&self.participants), payload_bytes_max);
         let (health, health_service) = tonic_health::server::health_reporter();
-        let mut health = Health::new(health, service_name(&coordinator));
+        let services = ["", service_name(&coordinator), service_name(&sessions)];
+        let mut health = Health {
+            reporter: health,
+            services,
+        };
         health.set(ServingStatus::Serving).await;
         let serve = transport(self.connection_calls)
             .add_service(coordinator)
+            .add_service(sessions)
             .add_service(health_service)
             .add_service(reflection())
             .serve_with_incoming_shutdown(incoming, close.clone().cancelled_owned());
@@ -195,7 +203,9 @@ impl Server {
         };
         gauges.abort();
         health.set(ServingStatus::NotServing).await;
+        self.participants.say_farewell();
         let result = self.finish(ended).await;
+        self.participants.close_sessions();
         health.forget().await;
         close.cancel();
         if !serve.is_finished()
@@ -254,18 +264,13 @@ enum Ended {
     Closed(Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>),
 }
 
-/// What health checks are told, of the whole and of the one service in it.
+/// What health checks are told, of the whole and of each service in it.
 struct Health {
     reporter: HealthReporter,
-    services: [&'static str; 2],
+    services: [&'static str; 3],
 }
 
 impl Health {
-    fn new(reporter: HealthReporter, service: &'static str) -> Self {
-        let services = ["", service];
-        Self { reporter, services }
-    }
-
     async fn set(&self, status: ServingStatus) {
         for service in self.services {
             self.reporter.set_service_status(service, status).await;
@@ -385,6 +390,7 @@ fn participants(config: &Config) -> ParticipantsConfig {
     let participant = |(name, it): (&ParticipantName, &crate::config::Participant)| {
         let participant = ParticipantConfig {
             endpoints: it.endpoints.value.clone(),
+            sessions: *it.sessions,
             call_timeout_ms: millis(*it.call_timeout),
         };
         (name.clone(), participant)
@@ -393,6 +399,7 @@ fn participants(config: &Config) -> ParticipantsConfig {
         participants: config.participants.iter().map(participant).collect(),
         allowed_endpoints: config.allowed_endpoints.value.clone(),
         payload_bytes_max: *config.limits.payload_bytes,
+        session_heartbeat: *config.session_heartbeat,
     }
 }
 

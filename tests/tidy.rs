@@ -36,7 +36,8 @@ const LAYERS: [(&str, &[&str]); 10] = [
         ],
     ),
     ("engine", &["store", "participants", "config", "telemetry"]),
-    // An error of the engine may hold a participant's, and a participant's report its token.
+    // An error of the engine may hold a participant's, and a participant's report its token. Sessions
+    // come in through the same door as clients.
     (
         "rpc",
         &[
@@ -45,6 +46,8 @@ const LAYERS: [(&str, &[&str]); 10] = [
             "store",
             "participants::TargetError",
             "participants::report_token",
+            "participants::GrpcParticipants",
+            "participants::session",
             "config",
             "telemetry",
         ],

@@ -12,4 +12,4 @@ python3 -m venv .venv
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 PYTHON=.venv/bin/python ./generate.sh
-TERCET=$tercet PYTHONPATH=generated .venv/bin/python -m unittest -v test_fence test_client test_participant test_coordinator
+TERCET=$tercet PYTHONPATH=generated .venv/bin/python -m unittest -v test_fence test_client test_participant test_session test_coordinator

@@ -2,12 +2,15 @@
 
     PYTHONPATH=generated python participant.py --database bank.db --open charge/alice=5000
 
+It serves, or with `--connect COORDINATOR --name NAME` connects out and has no address at all.
+
 Both resources hold a number of something: Try moves it from available to held, Confirm from held
 to used, Cancel back to available. A request is JSON: {"item": "alice", "count": 1200}.
 """
 
 import argparse
 import json
+import logging
 import signal
 import sqlite3
 import threading
@@ -21,6 +24,10 @@ from tercet.participant.v1 import participant_pb2 as pb
 from tercet.participant.v1 import participant_pb2_grpc as pb_grpc
 
 from fence import Branch, Contradiction, Fence, Operation, Refused, State
+from session import Connector, Context
+
+CallContext = grpc.ServicerContext | Context
+"""Of a call to the server, or of one over a session."""
 
 RESOURCES = ("charge", "reserve")
 PURGE_INTERVAL_S = 3600
@@ -110,7 +117,7 @@ class Participant(pb_grpc.ParticipantServiceServicer):
     def __init__(self, fence: Fence) -> None:
         self._fence = fence
 
-    def Try(self, request: pb.TryRequest, context: grpc.ServicerContext) -> pb.TryResponse:
+    def Try(self, request: pb.TryRequest, context: CallContext) -> pb.TryResponse:
         resource = request.context.resource
 
         def business(db: sqlite3.Connection, _: bytes) -> bytes:
@@ -127,9 +134,7 @@ class Participant(pb_grpc.ParticipantServiceServicer):
             abort(context, contradiction)
         return pb.TryResponse(outcome=pb.OUTCOME_SUCCESS, result=json_payload(held))
 
-    def Confirm(
-        self, request: pb.ConfirmRequest, context: grpc.ServicerContext
-    ) -> pb.ConfirmResponse:
+    def Confirm(self, request: pb.ConfirmRequest, context: CallContext) -> pb.ConfirmResponse:
         branch = branch_of(request.context, context)
         try:
             self._fence.run(Operation.CONFIRM, branch, now_us(), Holdings.use)
@@ -137,7 +142,7 @@ class Participant(pb_grpc.ParticipantServiceServicer):
             abort(context, contradiction)
         return pb.ConfirmResponse(outcome=pb.OUTCOME_SUCCESS)
 
-    def Cancel(self, request: pb.CancelRequest, context: grpc.ServicerContext) -> pb.CancelResponse:
+    def Cancel(self, request: pb.CancelRequest, context: CallContext) -> pb.CancelResponse:
         branch = branch_of(request.context, context)
         try:
             self._fence.run(Operation.CANCEL, branch, now_us(), Holdings.release)
@@ -145,7 +150,7 @@ class Participant(pb_grpc.ParticipantServiceServicer):
             abort(context, contradiction)
         return pb.CancelResponse(outcome=pb.OUTCOME_SUCCESS)
 
-    def Query(self, request: pb.QueryRequest, context: grpc.ServicerContext) -> pb.QueryResponse:
+    def Query(self, request: pb.QueryRequest, context: CallContext) -> pb.QueryResponse:
         row = self._fence.query(branch_of(request.context, context))
         if row is None:
             return pb.QueryResponse(state=pb.RECORD_STATE_UNKNOWN)
@@ -153,7 +158,7 @@ class Participant(pb_grpc.ParticipantServiceServicer):
         return pb.QueryResponse(state=RECORD_STATES[row.state], try_result=result)
 
 
-def branch_of(message: pb.BranchContext, context: grpc.ServicerContext) -> Branch:
+def branch_of(message: pb.BranchContext, context: CallContext) -> Branch:
     """Ids that are missing would make different branches look like one."""
     wanted = ("realm", "transaction_id", "branch_id")
     missing = [field for field in wanted if not getattr(message, field)]
@@ -170,7 +175,7 @@ def branch_of(message: pb.BranchContext, context: grpc.ServicerContext) -> Branc
     )
 
 
-def abort(context: grpc.ServicerContext, contradiction: Contradiction) -> NoReturn:
+def abort(context: CallContext, contradiction: Contradiction) -> NoReturn:
     context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(contradiction))
     raise AssertionError("abort raises")
 
@@ -190,9 +195,14 @@ def now_us() -> int:
 def main() -> None:
     arguments = argparse.ArgumentParser(description="A Tercet participant on SQLite.")
     arguments.add_argument("--listen", default="127.0.0.1:0", metavar="ADDR")
+    arguments.add_argument(
+        "--connect", metavar="ADDR", help="of the coordinator; then none listens"
+    )
+    arguments.add_argument("--name", default="payment", help="as configured, to connect with")
     arguments.add_argument("--database", required=True, metavar="FILE")
     arguments.add_argument("--open", action="append", default=[], metavar="RESOURCE/ITEM=COUNT")
     options = arguments.parse_args()
+    logging.basicConfig(level=logging.INFO)
 
     fence = Fence(options.database)
     holdings = Holdings(fence)
@@ -201,6 +211,23 @@ def main() -> None:
         resource, item = name.split("/")
         holdings.open(fence, resource, item, int(count))
 
+    stopped = threading.Event()
+    threading.Thread(target=keep_purging, args=(fence, stopped), daemon=True).start()
+    if options.connect:
+        connect(fence, options.connect, options.name)
+    else:
+        serve(fence, options.listen)
+    stopped.set()
+
+
+def connect(fence: Fence, coordinator: str, name: str) -> None:
+    connector = Connector(name, RESOURCES, Participant(fence), drain_s=DRAIN_S)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: connector.stop())
+    connector.run(coordinator)
+
+
+def serve(fence: Fence, listen: str) -> None:
     # The coordinator pings its connections every 20 s, also when they are idle.
     pings = [
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -211,20 +238,24 @@ def main() -> None:
     healthy = health.HealthServicer()
     healthy.set("", health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    host = options.listen.rpartition(":")[0]
-    port = server.add_insecure_port(options.listen)
+    host = listen.rpartition(":")[0]
+    port = server.add_insecure_port(listen)
     server.start()
     print(f"{host}:{port}", flush=True)
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    while True:
-        fence.purge(now_us())
-        if stop.wait(PURGE_INTERVAL_S):
-            break
+    stop.wait()
     healthy.enter_graceful_shutdown()
     server.stop(DRAIN_S).wait()
+
+
+def keep_purging(fence: Fence, stopped: threading.Event) -> None:
+    while True:
+        fence.purge(now_us())
+        if stopped.wait(PURGE_INTERVAL_S):
+            return
 
 
 if __name__ == "__main__":

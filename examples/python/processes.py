@@ -27,17 +27,35 @@ def start_participant(test: unittest.TestCase | type[unittest.TestCase], databas
     return address
 
 
+def connect_participant(
+    test: unittest.TestCase | type[unittest.TestCase], database: Path, coordinator: str, name: str
+) -> subprocess.Popen[str]:
+    """The same without an address: it connects to the coordinator, as soon as there is one."""
+    program = [sys.executable, str(HERE / "participant.py"), "--database", str(database)]
+    opening = ["--open", "charge/alice=5000", "--open", "reserve/book=3"]
+    process = subprocess.Popen(
+        [*program, *opening, "--connect", coordinator, "--name", name], text=True
+    )
+    _stop_afterwards(test, process)
+    return process
+
+
 def start_coordinator(
     test: unittest.TestCase | type[unittest.TestCase],
     binary: str,
     store: Path,
     participants: dict[str, str],
+    address: str | None = None,
 ) -> str:
-    """`tercet serve` with its store in a folder; returns its address."""
-    address = f"127.0.0.1:{free_port()}"
+    """`tercet serve` with its store in a folder; returns its address.
+
+    A participant is at an address, or `sessions` when it connects by itself.
+    """
+    address = address or f"127.0.0.1:{free_port()}"
     command = [binary, "serve", "--listen", address, "--store", f"sled:{store}"]
     for name, participant in participants.items():
-        command += ["--participant", f"{name}=http://{participant}"]
+        place = participant if participant == "sessions" else f"http://{participant}"
+        command += ["--participant", f"{name}={place}"]
     process = subprocess.Popen(command)
     _stop_afterwards(test, process)
     wait_until_healthy(address, process)

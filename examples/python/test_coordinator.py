@@ -13,7 +13,13 @@ from grpc_reflection.v1alpha import reflection_pb2
 from tercet.v1 import coordinator_pb2 as pb
 from tercet.v1 import coordinator_pb2_grpc as pb_grpc
 
-from processes import HERE, free_port, start_coordinator, start_participant
+from processes import (
+    HERE,
+    connect_participant,
+    free_port,
+    start_coordinator,
+    start_participant,
+)
 
 TERCET = os.environ["TERCET"]
 RUN_S = 60
@@ -25,11 +31,12 @@ class CoordinatorTest(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
         cls.folder = Path(folder.name)
-        cls.participants = {
-            name: start_participant(cls, cls.folder / f"{name}.db")
-            for name in ("payment", "inventory")
-        }
-        cls.address = start_coordinator(cls, TERCET, cls.folder / "store", cls.participants)
+        # One is called at its address, the other connects by itself.
+        cls.payment = start_participant(cls, cls.folder / "payment.db")
+        cls.address = f"127.0.0.1:{free_port()}"
+        connect_participant(cls, cls.folder / "inventory.db", cls.address, "inventory")
+        participants = {"payment": cls.payment, "inventory": "sessions"}
+        start_coordinator(cls, TERCET, cls.folder / "store", participants, cls.address)
 
     def order(self, amount: int, count: int, *more: str) -> subprocess.CompletedProcess[str]:
         """Places an order whose id is the test's name."""
@@ -91,7 +98,7 @@ class CoordinatorTest(unittest.TestCase):
             self.assertIn(service, services)
 
     def test_the_participant_keeps_the_contract(self) -> None:
-        address = f"http://{self.participants['payment']}"
+        address = f"http://{self.payment}"
         payload = '{"item": "alice", "count": 1}'
         check = [TERCET, "participant", "check", address]
         checked = run([*check, "--resource", "charge", "--payload", payload])

@@ -6,8 +6,9 @@
 
 use std::{env, fs, path::Path};
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "tercet/participant/v1/participant.proto",
+    "tercet/participant/v1/session.proto",
     "tercet/v1/transaction.proto",
     "tercet/v1/coordinator.proto",
     "tercet/v1/error_reason.proto",

@@ -20,8 +20,8 @@ pub(crate) struct Settings {
     /// Where transactions are kept: sled:DIRECTORY or memory [default: sled:./tercet-data].
     #[arg(long, value_name = "STORE")]
     store: Option<String>,
-    /// A participant and where it is; once for each participant.
-    #[arg(long = "participant", value_name = "NAME=URL[,URL]…")]
+    /// A participant and where it is, or `sessions` for one that connects by itself; once for each.
+    #[arg(long = "participant", value_name = "NAME=URL[,URL]…|sessions")]
     participants: Vec<String>,
     /// Where metrics are served for Prometheus [default: off].
     #[arg(long, value_name = "ADDR")]

@@ -88,7 +88,7 @@ impl File<'_> {
                 None => faults.push(Fault {
                     origin: Some(origin),
                     problem: format!("{key} can't be a {}", value.get_ref().type_str()),
-                    help: "write a text, a whole number, or a list of texts".into(),
+                    help: "write a text, a whole number, true or false, or a list of texts".into(),
                 }),
             }
         }
@@ -103,6 +103,7 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
             let items: Option<Vec<_>> = items.iter().map(|it| it.get_ref().as_str()).collect();
             Some(items?.join(" "))
         }
-        DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
+        DeValue::Boolean(is_so) => Some(is_so.to_string()),
+        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
 }

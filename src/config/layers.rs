@@ -124,7 +124,7 @@ impl Layers {
         });
     }
 
-    /// `TERCET_PARTICIPANTS="inventory=http://a:1,http://b:1 payment=http://c:1"`.
+    /// `TERCET_PARTICIPANTS="inventory=http://a:1,http://b:1 payment=sessions"`.
     fn add_participants_of_environment(&mut self) {
         let name = "TERCET_PARTICIPANTS";
         let texts = self.variables.iter().find(|(it, _)| it == name);
@@ -136,18 +136,28 @@ impl Layers {
         }
     }
 
-    /// `NAME=URL[,URL]…`
+    /// `NAME=URL[,URL]…`; the word `sessions` stands for those that the participant opens.
     fn add_participant(&mut self, text: &str, origin: Origin) {
-        let Some((name, endpoints)) = text.split_once('=') else {
+        let Some((name, places)) = text.split_once('=') else {
             self.faults.push(Fault {
                 origin: Some(origin),
                 problem: format!("participant can't be {text:?}"),
-                help: "write NAME=URL, or NAME=URL,URL for several endpoints of one".into(),
+                help:
+                    "write NAME=URL, NAME=URL,URL for several endpoints of one, or NAME=sessions \
+                       for one that connects by itself"
+                        .into(),
             });
             return;
         };
+        let (sessions, endpoints): (Vec<&str>, Vec<&str>) =
+            places.split(',').partition(|place| *place == "sessions");
+        if !sessions.is_empty() {
+            let (key, value) = (format!("participants.{name}.sessions"), "true".to_owned());
+            let origin = origin.clone();
+            self.found.insert(key.clone(), Raw { key, value, origin });
+        }
         let key = format!("participants.{name}.endpoints");
-        let value = endpoints.to_owned();
+        let value = endpoints.join(",");
         self.found.insert(key.clone(), Raw { key, value, origin });
     }
 
@@ -184,11 +194,16 @@ impl Layers {
     fn take_participant(&mut self, name: &str, default: &Setting<Duration>) -> Participant {
         let key = |field: &str| format!("participants.{name}.{field}");
         let endpoints = self.take(&key("endpoints"), "", parse::endpoints);
-        if endpoints.is_empty() {
+        let sessions = self.take(&key("sessions"), "false", parse::yes_or_no);
+        if endpoints.is_empty() && !*sessions {
             self.faults.push(Fault {
                 origin: Some(endpoints.origin.clone()).filter(|it| *it != Origin::Default),
                 problem: format!("participant {name} has no endpoints"),
-                help: format!("set {} to [\"http://HOST:PORT\"]", key("endpoints")),
+                help: format!(
+                    "set {} to [\"http://HOST:PORT\"], or {} to true when it connects by itself",
+                    key("endpoints"),
+                    key("sessions")
+                ),
             });
         }
         let call_timeout = key("call_timeout");
@@ -200,6 +215,7 @@ impl Layers {
         };
         Participant {
             endpoints,
+            sessions,
             call_timeout,
         }
     }

@@ -124,6 +124,8 @@ pub struct Config {
     pub allowed_endpoints: Setting<Vec<String>>,
     /// How long one Confirm, Cancel or Query may take, where the participant says nothing else.
     pub call_timeout: Setting<Duration>,
+    /// How often both sides of a session say that they are there.
+    pub session_heartbeat: Setting<Duration>,
     /// New transactions in flight, past which more are refused.
     pub inflight_max: Setting<usize>,
     /// Transactions that recovery drives at the same time.
@@ -206,8 +208,10 @@ impl std::str::FromStr for StoreLocation {
 /// Where one participant is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Participant {
-    /// Its endpoints, `http://host:port` each; one at least.
+    /// Its endpoints, `http://host:port` each; one at least, unless it opens sessions.
     pub endpoints: Setting<Vec<String>>,
+    /// Whether it may connect by itself, and be called over that connection.
+    pub sessions: Setting<bool>,
     /// How long one Confirm, Cancel or Query may take.
     pub call_timeout: Setting<Duration>,
 }
@@ -255,6 +259,7 @@ impl Config {
         let store = it.take("store", "sled:./tercet-data", parse::store);
         let allowed_endpoints = it.take("allowed_endpoints", "", parse::endpoints);
         let call_timeout = it.take("call_timeout", "3s", parse::timeout);
+        let session_heartbeat = it.take("session_heartbeat", "5s", parse::heartbeat);
         let inflight_max = it.take("inflight_max", "4096", parse::number(1, 1_000_000));
         let recovery_inflight_max =
             it.take("recovery_inflight_max", "1024", parse::number(1, 1_000_000));
@@ -273,6 +278,7 @@ impl Config {
             participants,
             allowed_endpoints,
             call_timeout,
+            session_heartbeat,
             inflight_max,
             recovery_inflight_max,
             retention,

@@ -74,6 +74,17 @@ fn within<T: PartialOrd>(
     }
 }
 
+/// Often enough to notice a dead peer soon, seldom enough to cost nothing.
+pub(super) fn heartbeat(text: &str) -> Result<Duration, String> {
+    const MIN: Duration = Duration::from_millis(100);
+    const MAX: Duration = Duration::from_secs(5 * 60);
+    within(duration(text)?, MIN..=MAX, "between 100ms and 5m")
+}
+
+pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "write true or false".into())
+}
+
 /// A reader of whole numbers from `min` to `max`.
 pub(super) fn number<T>(min: T, max: T) -> impl Fn(&str) -> Result<T, String>
 where

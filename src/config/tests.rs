@@ -179,6 +179,38 @@ fn participants_come_from_the_environment_too() {
 }
 
 #[test]
+fn a_participant_may_open_sessions_instead_of_having_endpoints_or_beside_them() {
+    let (_file, mut sources) = file(
+        "[participants.a]\nsessions = true\n\
+         [participants.b]\nendpoints = [\"http://h:1\"]\n\
+         [participants.c]\nendpoints = [\"http://h:2\"]\nsessions = true\n",
+    );
+    sources.environment = vec![
+        variable("TERCET_PARTICIPANTS", "d=sessions e=http://h:3"),
+        variable("TERCET_PARTICIPANTS_E_SESSIONS", "true"),
+    ];
+    sources.flags = vec![flag("participant", "f=sessions,http://h:4")];
+    let config = sources.load().expect("it is valid");
+    let found: Vec<_> = config
+        .participants
+        .iter()
+        .map(|(name, it)| (name.as_str(), *it.sessions, it.endpoints.len()))
+        .collect();
+    let expected = [
+        ("a", true, 0),
+        ("b", false, 1),
+        ("c", true, 1),
+        ("d", true, 0),
+        ("e", true, 1),
+        ("f", true, 1),
+    ];
+    assert_eq!(found, expected);
+
+    let (_file, sources) = file("[participants.a]\nsessions = \"yes\"\n");
+    assert!(complaint(&sources).contains("write true or false"));
+}
+
+#[test]
 fn a_participant_without_a_valid_name_or_endpoint_is_refused() {
     for (text, problem) in [
         ("inventory", "participant can't be \"inventory\""),

@@ -1,9 +1,11 @@
 //! Which participants there are and where they answer, checked before it is used.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use tercet_core::ids::ParticipantName;
 use tonic::transport::Uri;
+
+use super::session::HEARTBEAT_DEFAULT;
 
 /// Endpoints a participant may have: each may be tried within one call.
 pub const ENDPOINTS_MAX: usize = 64;
@@ -25,6 +27,8 @@ pub struct ParticipantsConfig {
     pub allowed_endpoints: Vec<String>,
     /// The largest result a participant may return, in bytes; a larger reply is indeterminate.
     pub payload_bytes_max: usize,
+    /// How often both sides of a session say that they are there.
+    pub session_heartbeat: Duration,
 }
 
 impl Default for ParticipantsConfig {
@@ -33,6 +37,7 @@ impl Default for ParticipantsConfig {
             participants: BTreeMap::new(),
             allowed_endpoints: Vec::new(),
             payload_bytes_max: PAYLOAD_BYTES_MAX_DEFAULT,
+            session_heartbeat: HEARTBEAT_DEFAULT,
         }
     }
 }
@@ -42,6 +47,8 @@ impl Default for ParticipantsConfig {
 pub struct ParticipantConfig {
     /// `http://HOST:PORT` each; calls take turns. All of them share one fence.
     pub endpoints: Vec<String>,
+    /// Whether it may open sessions. A call then goes over one that has room, else to an endpoint.
+    pub sessions: bool,
     /// The deadline of a Confirm, Cancel or Query, in milliseconds; a Try has its branch's own.
     pub call_timeout_ms: u64,
 }
@@ -52,7 +59,17 @@ impl ParticipantConfig {
     pub fn new(endpoints: Vec<String>) -> Self {
         Self {
             endpoints,
+            sessions: false,
             call_timeout_ms: CALL_TIMEOUT_MS_DEFAULT,
+        }
+    }
+
+    /// A participant that only opens sessions, everything else as usual.
+    #[must_use]
+    pub fn over_sessions() -> Self {
+        Self {
+            sessions: true,
+            ..Self::new(Vec::new())
         }
     }
 }
@@ -62,7 +79,8 @@ impl ParticipantConfig {
 pub enum ConfigError {
     /// A participant that can't be reached.
     #[error(
-        "participant {participant} has no endpoint; give it at least one, like http://127.0.0.1:50051"
+        "participant {participant} has no endpoint and opens no sessions; give it an endpoint, like \
+         http://127.0.0.1:50051, or set its sessions to true"
     )]
     NoEndpoint {
         /// Its name.
@@ -229,7 +247,7 @@ impl ParticipantConfig {
             });
         }
         match self.endpoints.len() {
-            0 => Err(ConfigError::NoEndpoint { participant }),
+            0 if !self.sessions => Err(ConfigError::NoEndpoint { participant }),
             len if len > ENDPOINTS_MAX => Err(ConfigError::TooManyEndpoints { participant, len }),
             _ => parse_all(&format!("participant {name}"), &self.endpoints),
         }

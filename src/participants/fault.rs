@@ -1,7 +1,7 @@
 //! Why a call brought no answer, and how that is told.
 //!
 //! What matters most here is [`Fault::NeverLeft`]: only then may the same call go to another
-//! endpoint at once. tonic marks exactly the requests for which no connection came about with a
+//! endpoint or session at once. tonic marks exactly the requests for which no connection came about with a
 //! [`tonic::ConnectError`] in the error's source chain; every other error may have come after the
 //! request was written.
 
@@ -18,7 +18,7 @@ use super::convert::{FAILURE_MESSAGE_BYTES_MAX, cut};
 /// Why one request to one endpoint brought no answer.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// No connection came about; the request can't have had an effect.
+    /// No connection or session took it; the request can't have had an effect.
     NeverLeft(Status),
     /// The deadline passed.
     Deadline,
@@ -71,7 +71,7 @@ impl Fault {
 
     fn detail(&self) -> String {
         match self {
-            Self::NeverLeft(status) => format!("no connection: {}", told(status)),
+            Self::NeverLeft(status) => format!("it was not sent: {}", told(status)),
             Self::Status(status) => told(status),
             Self::Deadline => "no answer within the deadline".into(),
             Self::TooLarge { bytes_max } => {

@@ -17,7 +17,9 @@ use tokio::time::Instant;
 
 use super::{
     ConfigError, Connector, Outgoing, Participants, ParticipantsConfig, TargetError, contract,
-    headers, measure, methods, route::Routes,
+    headers, measure, methods,
+    route::Routes,
+    session::{Hello, Outbox, Session, SessionRefused},
 };
 
 /// Calls participants over gRPC, one lazy connection per endpoint.
@@ -43,7 +45,7 @@ impl GrpcParticipants {
     }
 
     /// Goes on with another configuration. Calls under way end as they began; endpoints that stay
-    /// keep their connections.
+    /// keep their connections, participants that stay their sessions.
     ///
     /// # Errors
     /// [`ConfigError`] names the value that can't be used; nothing has changed then.
@@ -52,8 +54,34 @@ impl GrpcParticipants {
     /// Outside of a Tokio runtime, if an endpoint is new.
     pub fn replace(&self, config: &ParticipantsConfig) -> Result<(), ConfigError> {
         let routes = Routes::build(config, &self.connector, &self.routes())?;
-        *self.routes.write() = Arc::new(routes);
+        let routes = Arc::new(routes);
+        let old = std::mem::replace(&mut *self.routes.write(), Arc::clone(&routes));
+        old.give_way_to(&routes);
         Ok(())
+    }
+
+    /// Opens a session of a participant that has connected: what hears it, and what speaks to it.
+    ///
+    /// # Errors
+    /// [`SessionRefused`] says what is in the way.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn open_session(&self, hello: &Hello) -> Result<(Session, Outbox), SessionRefused> {
+        self.routes().open(hello)
+    }
+
+    /// Opens no more sessions, and tells those that are open that the coordinator is going away.
+    pub fn say_farewell(&self) {
+        self.routes().pools().for_each(|pool| pool.say_farewell());
+    }
+
+    /// Ends all sessions.
+    pub fn close_sessions(&self) {
+        let refusing = SessionRefused::ShuttingDown;
+        self.routes()
+            .pools()
+            .for_each(|pool| pool.close(refusing.clone(), &Ok(())));
     }
 
     fn routes(&self) -> Arc<Routes> {
@@ -128,7 +156,7 @@ async fn query(routes: &Routes, outgoing: &Outgoing) -> QueryAnswer {
 fn unreachable_target(error: &TargetError) -> Failure {
     let reason = match error {
         TargetError::NotFound { .. } => "PARTICIPANT_NOT_FOUND",
-        TargetError::NotAllowed { .. } => "TARGET_NOT_ALLOWED",
+        TargetError::NoEndpoint { .. } | TargetError::NotAllowed { .. } => "TARGET_NOT_ALLOWED",
     };
     Failure::new(reason, error.to_string())
 }

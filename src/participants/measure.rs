@@ -15,6 +15,8 @@ use tercet_core::answer::{Answer, QueryAnswer};
 pub const CALL_SECONDS: &str = "tercet_participant_call_seconds";
 /// Counter of calls that left open what happened; labels `participant`, `operation` and `reason`.
 pub const INDETERMINATE: &str = "tercet_participant_indeterminate_total";
+/// Gauge of the sessions that are open; label `participant`.
+pub const SESSIONS: &str = "tercet_participant_sessions";
 /// Upper bounds in seconds, where an exporter wants buckets.
 pub const CALL_SECONDS_BUCKETS: [f64; 16] = [
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 2.5, 3.0, 5.0, 10.0, 60.0,
@@ -31,6 +33,11 @@ pub fn describe() {
         INDETERMINATE,
         Unit::Count,
         "Calls to participants that left open what happened"
+    );
+    metrics::describe_gauge!(
+        SESSIONS,
+        Unit::Count,
+        "Sessions that participants have open"
     );
 }
 
@@ -64,6 +71,12 @@ impl Measured for QueryAnswer {
             }
         }
     }
+}
+
+/// Notes how many sessions a participant has open.
+pub(super) fn sessions(participant: &Arc<str>, open: usize) {
+    let participant = SharedString::from_shared(Arc::clone(participant));
+    metrics::gauge!(SESSIONS, "participant" => participant).set(open as f64);
 }
 
 /// Counts one call that has ended. Reasons are gRPC codes and our own, so labels stay few.

@@ -94,7 +94,7 @@ pub(super) async fn perform(
             }
         }
     };
-    route.call(timeout_ms, send).await
+    route.call(Route::deadline(timeout_ms), send).await
 }
 
 /// What the query method says is recorded.
@@ -129,7 +129,9 @@ pub(super) async fn query(
             }
         }
     };
-    route.call(route.call_timeout_ms, send).await
+    route
+        .call(Route::deadline(route.call_timeout_ms), send)
+        .await
 }
 
 fn path(method: &str) -> Result<PathAndQuery, Failure> {

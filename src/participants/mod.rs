@@ -10,6 +10,7 @@ pub mod measure;
 pub mod methods;
 pub mod report_token;
 mod route;
+pub mod session;
 
 use std::sync::Arc;
 
@@ -81,6 +82,15 @@ pub enum TargetError {
         name: Arc<str>,
         /// The names there are.
         known: String,
+    },
+    /// Existing methods of a participant that only opens sessions.
+    #[error(
+        "participant {name} has no endpoint, only sessions, which carry no methods of its own; \
+         use a contract target, or give it endpoints"
+    )]
+    NoEndpoint {
+        /// Its name.
+        name: Arc<str>,
     },
     /// A URI that is not on the allow-list.
     #[error(

@@ -1,4 +1,4 @@
-//! Where a call goes: endpoints that take turns, and the rule by which another one is tried.
+//! Where a call goes: sessions, endpoints that take turns, and the rule by which another one is tried.
 //!
 //! 1. Every call has one deadline, however many endpoints it tries; the request carries what is
 //!    left of it as `grpc-timeout`.
@@ -7,6 +7,7 @@
 //! 3. An endpoint that could not be connected to goes to the end of the line for
 //!    [`REFUSED_FOR`]; it is still tried when nobody else is left. After that one call at a time
 //!    finds out whether it is back, so that a dead host holds up few.
+//! 4. Where sessions are allowed, one that has room comes first; see [`session`](super::session).
 
 use std::{
     collections::BTreeMap,
@@ -28,6 +29,7 @@ use super::{
         CALL_TIMEOUT_MS_DEFAULT, CALL_TIMEOUT_MS_MAX, ConfigError, EndpointUri, ParticipantsConfig,
     },
     fault::{Fault, Unanswered},
+    session::{Hello, Outbox, Pool, Session, SessionRefused},
 };
 
 /// How long an endpoint stays at the end of the line after a connection to it failed: longer than
@@ -86,6 +88,7 @@ pub(super) struct Routes {
     allowed: BTreeMap<EndpointUri, Arc<Route>>,
     peers: BTreeMap<EndpointUri, Arc<Peer>>,
     pub(super) payload_bytes_max: usize,
+    session_heartbeat: Duration,
 }
 
 impl Routes {
@@ -98,6 +101,7 @@ impl Routes {
         config.validate()?;
         let mut routes = Self {
             payload_bytes_max: config.payload_bytes_max,
+            session_heartbeat: config.session_heartbeat,
             ..Self::default()
         };
         for (name, participant) in &config.participants {
@@ -107,7 +111,13 @@ impl Routes {
                 peers.push(routes.peer(uri, &owner, connector, old)?);
             }
             let timeout_ms = participant.call_timeout_ms;
-            let route = Route::new(Some(name.as_str().into()), peers, timeout_ms);
+            let mut route = Route::new(Some(name.as_str().into()), peers, timeout_ms);
+            if participant.sessions {
+                route.sessions = Some(old.sessions(name).unwrap_or_else(|| {
+                    let participant = name.as_str().into();
+                    Arc::new(Pool::new(participant))
+                }));
+            }
             routes.participants.insert(name.clone(), Arc::new(route));
         }
         for uri in config.allowed()? {
@@ -146,12 +156,61 @@ impl Routes {
         Ok(peer)
     }
 
+    /// Opens a session, of a participant that may.
+    pub(super) fn open(&self, hello: &Hello) -> Result<(Session, Outbox), SessionRefused> {
+        let name = &hello.participant;
+        let Some(route) = self.participants.get(name) else {
+            return Err(SessionRefused::Unknown {
+                name: name.as_str().into(),
+                known: self.known(),
+            });
+        };
+        match &route.sessions {
+            Some(pool) => pool.open(hello, self.session_heartbeat),
+            None => Err(SessionRefused::Disabled {
+                name: name.as_str().into(),
+            }),
+        }
+    }
+
+    /// The sessions of every participant that may have some.
+    pub(super) fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        let routes = self.participants.values();
+        routes.filter_map(|route| route.sessions.as_ref())
+    }
+
+    /// Ends the sessions that the next configuration has no place for.
+    pub(super) fn give_way_to(&self, next: &Routes) {
+        for (name, route) in &self.participants {
+            let Some(pool) = route
+                .sessions
+                .as_ref()
+                .filter(|_| next.sessions(name).is_none())
+            else {
+                continue;
+            };
+            let refusing = SessionRefused::Disabled {
+                name: name.as_str().into(),
+            };
+            let why = tonic::Status::aborted("the configuration has no sessions of it any more");
+            pool.close(refusing, &Err(why));
+        }
+    }
+
+    fn sessions(&self, name: &ParticipantName) -> Option<Arc<Pool>> {
+        self.participants.get(name)?.sessions.clone()
+    }
+
     /// Where calls to this target go.
     pub(super) fn find(&self, target: &Target) -> Result<&Arc<Route>, TargetError> {
         match target {
             Target::Contract { participant, .. } => self.participant(participant),
             Target::Methods(methods) => match ParticipantName::parse(&methods.endpoint) {
-                Ok(name) => self.participant(&name),
+                Ok(name) => self.participant(&name).and_then(|route| {
+                    let name = name.as_str().into();
+                    let has_one = route.has_endpoints().then_some(route);
+                    has_one.ok_or(TargetError::NoEndpoint { name })
+                }),
                 Err(_) => EndpointUri::parse(&methods.endpoint)
                     .ok()
                     .and_then(|uri| self.allowed.get(&uri))
@@ -163,17 +222,21 @@ impl Routes {
     }
 
     fn participant(&self, name: &ParticipantName) -> Result<&Arc<Route>, TargetError> {
-        self.participants.get(name).ok_or_else(|| {
-            let known: Vec<_> = self.participants.keys().map(AsRef::as_ref).collect();
-            TargetError::NotFound {
-                name: name.as_str().into(),
-                known: if known.is_empty() {
-                    "none".into()
-                } else {
-                    known.join(", ")
-                },
-            }
+        let route = self.participants.get(name);
+        route.ok_or_else(|| TargetError::NotFound {
+            name: name.as_str().into(),
+            known: self.known(),
         })
+    }
+
+    /// The names there are.
+    fn known(&self) -> String {
+        let known: Vec<_> = self.participants.keys().map(AsRef::as_ref).collect();
+        if known.is_empty() {
+            "none".into()
+        } else {
+            known.join(", ")
+        }
     }
 }
 
@@ -183,7 +246,9 @@ pub(super) struct Route {
     pub(super) participant: Option<Arc<str>>,
     /// Of Confirm, Cancel and Query.
     pub(super) call_timeout_ms: u64,
-    /// Never empty.
+    /// Where it is called first.
+    pub(super) sessions: Option<Arc<Pool>>,
+    /// Never empty, unless there may be sessions.
     peers: Vec<Arc<Peer>>,
     turn: AtomicUsize,
 }
@@ -200,23 +265,31 @@ impl Route {
         Self {
             participant,
             call_timeout_ms,
+            sessions: None,
             peers,
             turn: AtomicUsize::new(0),
         }
     }
 
-    /// Sends a request until it has left once. `send` gets the connection and what is left of the
-    /// deadline.
+    pub(super) fn has_endpoints(&self) -> bool {
+        !self.peers.is_empty()
+    }
+
+    /// When a call that begins now has to have ended.
+    pub(super) fn deadline(timeout_ms: u64) -> Instant {
+        Instant::now() + Duration::from_millis(timeout_ms.clamp(1, CALL_TIMEOUT_MS_MAX))
+    }
+
+    /// Sends a request to endpoints until it has left once. `send` gets the connection and what is left
+    /// of the deadline.
     pub(super) async fn call<T, F>(
         &self,
-        timeout_ms: u64,
+        deadline: Instant,
         mut send: impl FnMut(Channel, Duration) -> F,
     ) -> Result<T, Unanswered>
     where
         F: Future<Output = Result<T, Fault>> + Send,
     {
-        let timeout = Duration::from_millis(timeout_ms.clamp(1, CALL_TIMEOUT_MS_MAX));
-        let deadline = Instant::now() + timeout;
         let mut unanswered = None;
         for peer in self.line() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -242,7 +315,7 @@ impl Route {
                 break;
             }
         }
-        Err(unanswered.expect("a configuration without endpoints is refused"))
+        Err(unanswered.expect("nobody without endpoints is called at one"))
     }
 
     /// All endpoints, from the one whose turn it is; those that refused lately last.

@@ -1,4 +1,4 @@
-//! The door in: CoordinatorService over the engine.
+//! The doors in: CoordinatorService over the engine, SessionService over the participants' sessions.
 //!
 //! ```text
 //! door ─▶ coordinator ─▶ parse ─▶ engine ─▶ render
@@ -27,12 +27,20 @@ mod parse;
 mod render;
 #[cfg(test)]
 mod samples;
+mod session;
 mod status;
 mod watch;
 
-pub use self::{coordinator::Coordinator, door::Door, limits::Limits};
+use std::sync::Arc;
+
+pub use self::{coordinator::Coordinator, door::Door, limits::Limits, session::Sessions};
 use crate::{
-    engine::Engine, proto::tercet::v1::coordinator_service_server::CoordinatorServiceServer,
+    engine::Engine,
+    participants::GrpcParticipants,
+    proto::tercet::{
+        participant::v1::session_service_server::SessionServiceServer,
+        v1::coordinator_service_server::CoordinatorServiceServer,
+    },
 };
 
 /// The service to mount in a tonic server.
@@ -43,4 +51,16 @@ pub fn service(engine: Engine, limits: Limits) -> Door<CoordinatorServiceServer<
     let service = CoordinatorServiceServer::new(Coordinator::new(engine, limits))
         .max_decoding_message_size(decode_bytes_max);
     Door::new(service, request_bytes_max)
+}
+
+/// The service by which participants connect out, to mount beside it.
+#[must_use]
+pub fn sessions(
+    participants: Arc<GrpcParticipants>,
+    payload_bytes_max: usize,
+) -> Door<SessionServiceServer<Sessions>> {
+    let decode_bytes_max = session::frame_bytes_max(payload_bytes_max);
+    let service = SessionServiceServer::new(Sessions::new(participants))
+        .max_decoding_message_size(decode_bytes_max);
+    Door::new(service, decode_bytes_max)
 }

@@ -12,7 +12,12 @@ use tonic_types::{
 
 use super::faults::{Faults, cut};
 use crate::{
-    engine::EngineError, participants::TargetError, proto::tercet::v1::ErrorReason,
+    engine::EngineError,
+    participants::{
+        TargetError,
+        session::{SESSIONS_MAX, SessionRefused},
+    },
+    proto::tercet::v1::ErrorReason,
     store::StoreError,
 };
 
@@ -60,7 +65,7 @@ impl From<EngineError> for Status {
                 resource(Code::AlreadyExists, reason, "transaction", id, message)
             }
             EngineError::SubmitExpired { id, .. } => {
-                precondition(ErrorReason::TransactionExpired, id, message)
+                precondition(ErrorReason::TransactionExpired, &transaction(id), message)
             }
             EngineError::Refused { id, refusal } => refused(id, refusal, message),
             EngineError::Target { error, .. } => target(error, message),
@@ -93,6 +98,32 @@ impl From<EngineError> for Status {
     }
 }
 
+impl From<SessionRefused> for Status {
+    fn from(refused: SessionRefused) -> Self {
+        let message = refused.to_string();
+        match &refused {
+            SessionRefused::Unknown { name, .. } => {
+                let reason = ErrorReason::ParticipantNotFound;
+                resource(Code::NotFound, reason, "participant", name, message)
+            }
+            SessionRefused::Disabled { name } => {
+                let reason = ErrorReason::SessionsDisabled;
+                precondition(reason, &format!("participant {name}"), message)
+            }
+            SessionRefused::TooMany { name } => {
+                let subject = format!("sessions of participant {name}");
+                let found = format!("at most {SESSIONS_MAX} are allowed");
+                let mut details = ErrorDetails::new();
+                details.set_quota_failure(vec![QuotaViolation::new(subject, found)]);
+                details.set_retry_info(Some(RETRY_AFTER));
+                let reason = ErrorReason::SessionLimit;
+                answer(Code::ResourceExhausted, reason, message, details)
+            }
+            SessionRefused::ShuttingDown => unavailable(ErrorReason::ShuttingDown, message),
+        }
+    }
+}
+
 /// A watcher asks for events that are no longer kept.
 pub(super) fn compacted(id: &TransactionId, after: u64, dropped: u64) -> Status {
     let message = format!(
@@ -111,7 +142,7 @@ pub(super) fn name(reason: ErrorReason) -> &'static str {
 fn refused(id: &TransactionId, refusal: &Refusal, message: String) -> Status {
     match refusal {
         Refusal::BranchSetMismatch { .. } => {
-            precondition(ErrorReason::BranchSetMismatch, id, message)
+            precondition(ErrorReason::BranchSetMismatch, &transaction(id), message)
         }
         Refusal::BranchIdReused(branch) => {
             let reason = ErrorReason::BranchIdReused;
@@ -121,8 +152,12 @@ fn refused(id: &TransactionId, refusal: &Refusal, message: String) -> Status {
             let reason = ErrorReason::BranchNotFound;
             resource(Code::NotFound, reason, "branch", branch, message)
         }
-        Refusal::DecisionConflict => precondition(ErrorReason::DecisionConflict, id, message),
-        Refusal::StateInvalid(_) => precondition(ErrorReason::StateInvalid, id, message),
+        Refusal::DecisionConflict => {
+            precondition(ErrorReason::DecisionConflict, &transaction(id), message)
+        }
+        Refusal::StateInvalid(_) => {
+            precondition(ErrorReason::StateInvalid, &transaction(id), message)
+        }
     }
 }
 
@@ -132,7 +167,7 @@ fn target(error: &TargetError, message: String) -> Status {
             let reason = ErrorReason::ParticipantNotFound;
             resource(Code::NotFound, reason, "participant", name, message)
         }
-        TargetError::NotAllowed { .. } => {
+        TargetError::NoEndpoint { .. } | TargetError::NotAllowed { .. } => {
             let reason = ErrorReason::TargetNotAllowed;
             answer(Code::PermissionDenied, reason, message, ErrorDetails::new())
         }
@@ -157,14 +192,15 @@ fn unavailable(reason: ErrorReason, message: String) -> Status {
     answer(Code::Unavailable, reason, message, details)
 }
 
-fn precondition(reason: ErrorReason, id: &TransactionId, message: String) -> Status {
-    let violation = PreconditionViolation::new(
-        name(reason),
-        format!("transaction {id}"),
-        cut(&message, TEXT_CHARS_MAX),
-    );
+fn precondition(reason: ErrorReason, subject: &str, message: String) -> Status {
+    let violation =
+        PreconditionViolation::new(name(reason), subject, cut(&message, TEXT_CHARS_MAX));
     let details = ErrorDetails::with_precondition_failure(vec![violation]);
     answer(Code::FailedPrecondition, reason, message, details)
+}
+
+fn transaction(id: &TransactionId) -> String {
+    format!("transaction {id}")
 }
 
 fn resource(

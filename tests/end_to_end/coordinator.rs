@@ -7,7 +7,7 @@ use std::{
 };
 
 use tercet::{
-    config::{Config, Participant},
+    config::{Config, Participant, Setting},
     proto::tercet::v1::{self as pb, coordinator_service_client::CoordinatorServiceClient},
     server::{Connector, ServeError, Server, SystemClock},
     store::MemoryStore,
@@ -175,8 +175,13 @@ impl Coordinator {
 pub fn name(config: &mut Config, name: &str, address: SocketAddr) {
     let mut endpoints = config.allowed_endpoints.clone();
     endpoints.value = vec![services::url(address)];
+    let sessions = Setting {
+        value: false,
+        origin: endpoints.origin.clone(),
+    };
     let participant = Participant {
         endpoints,
+        sessions,
         call_timeout: config.call_timeout.clone(),
     };
     let name = ParticipantName::parse(name).unwrap();

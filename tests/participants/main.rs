@@ -6,4 +6,5 @@ mod contract;
 mod failover;
 mod measures;
 mod methods;
+mod sessions;
 mod support;

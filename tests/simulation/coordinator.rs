@@ -70,11 +70,16 @@ fn config(setup: &Setup) -> Config {
             value: Duration::from_millis(setup.call_timeout_ms),
             origin: Origin::Default,
         };
+        let sessions = Setting {
+            value: false,
+            origin: Origin::Default,
+        };
         let name = ParticipantName::parse(name).expect("it obeys the alphabet of names");
         config.participants.insert(
             name,
             Participant {
                 endpoints,
+                sessions,
                 call_timeout,
             },
         );

@@ -186,7 +186,9 @@ fn proves_refusal(reason: &str) -> bool {
         | ErrorReason::TargetNotAllowed
         | ErrorReason::RoleRequired
         | ErrorReason::ReportTokenInvalid
-        | ErrorReason::BranchSetMismatch => true,
+        | ErrorReason::BranchSetMismatch
+        | ErrorReason::SessionsDisabled
+        | ErrorReason::SessionLimit => true,
         // These can end a call whose work was recorded, or whose write may have reached the disk.
         ErrorReason::Unspecified
         | ErrorReason::TransactionBusy

@@ -823,3 +823,488 @@ pub mod participant_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OpenSessionRequest {
+    #[prost(oneof = "open_session_request::Frame", tags = "1, 2, 3, 4")]
+    pub frame: ::core::option::Option<open_session_request::Frame>,
+}
+/// Nested message and enum types in `OpenSessionRequest`.
+pub mod open_session_request {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Frame {
+        /// First, exactly once.
+        #[prost(message, tag = "1")]
+        Hello(super::SessionHello),
+        #[prost(message, tag = "2")]
+        Replies(super::SessionReplies),
+        /// No new Try, please; what is running will be answered.
+        #[prost(message, tag = "3")]
+        Drain(super::SessionDrain),
+        #[prost(message, tag = "4")]
+        Heartbeat(super::SessionHeartbeat),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OpenSessionResponse {
+    #[prost(oneof = "open_session_response::Frame", tags = "1, 2, 3, 4")]
+    pub frame: ::core::option::Option<open_session_response::Frame>,
+}
+/// Nested message and enum types in `OpenSessionResponse`.
+pub mod open_session_response {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Frame {
+        /// First, exactly once.
+        #[prost(message, tag = "1")]
+        Welcome(super::SessionWelcome),
+        #[prost(message, tag = "2")]
+        Calls(super::SessionCalls),
+        /// The coordinator is going away; the stream ends when its work has.
+        #[prost(message, tag = "3")]
+        Drain(super::SessionDrain),
+        #[prost(message, tag = "4")]
+        Heartbeat(super::SessionHeartbeat),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionHello {
+    /// As configured.
+    #[prost(string, tag = "1")]
+    pub participant: ::prost::alloc::string::String,
+    /// Of this process, for example a random number: at most 256 bytes, shown to operators. A second session of
+    /// the same instance takes the place of the first, so that one that lost its connection need not wait
+    /// until the coordinator has noticed.
+    #[prost(string, tag = "2")]
+    pub instance_id: ::prost::alloc::string::String,
+    /// What it serves; shown to operators.
+    #[prost(string, repeated, tag = "3")]
+    pub resources: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Calls without a reply, 1 to 65536. The coordinator never has more out, and keeps counting a call whose
+    /// deadline has passed until its reply comes.
+    #[prost(int32, tag = "4")]
+    pub max_in_flight: i32,
+    /// For example "tercet-sdk-rust/0.1.0"; shown to operators.
+    #[prost(string, tag = "5")]
+    pub sdk_version: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionWelcome {
+    /// For logs of both sides.
+    #[prost(string, tag = "1")]
+    pub session_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub heartbeat_interval: ::core::option::Option<::prost_types::Duration>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionDrain {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionHeartbeat {}
+/// At most about 1 MiB, unless a single call is larger.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SessionCalls {
+    #[prost(message, repeated, tag = "1")]
+    pub calls: ::prost::alloc::vec::Vec<SessionCall>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SessionCall {
+    /// Unique within the session; a call is repeated under another one.
+    #[prost(uint64, tag = "1")]
+    pub call_id: u64,
+    /// How long the coordinator will wait; a later reply is ignored.
+    #[prost(message, optional, tag = "2")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
+    /// W3C trace context of the request that created the transaction, or empty.
+    #[prost(string, tag = "7")]
+    pub traceparent: ::prost::alloc::string::String,
+    #[prost(oneof = "session_call::Request", tags = "3, 4, 5, 6")]
+    pub request: ::core::option::Option<session_call::Request>,
+}
+/// Nested message and enum types in `SessionCall`.
+pub mod session_call {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Request {
+        #[prost(message, tag = "3")]
+        TryCall(super::TryRequest),
+        #[prost(message, tag = "4")]
+        ConfirmCall(super::ConfirmRequest),
+        #[prost(message, tag = "5")]
+        CancelCall(super::CancelRequest),
+        #[prost(message, tag = "6")]
+        QueryCall(super::QueryRequest),
+    }
+}
+/// At most about 1 MiB, unless a single reply is larger.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SessionReplies {
+    #[prost(message, repeated, tag = "1")]
+    pub replies: ::prost::alloc::vec::Vec<SessionReply>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SessionReply {
+    #[prost(uint64, tag = "1")]
+    pub call_id: u64,
+    #[prost(oneof = "session_reply::Response", tags = "2, 3, 4, 5, 6")]
+    pub response: ::core::option::Option<session_reply::Response>,
+}
+/// Nested message and enum types in `SessionReply`.
+pub mod session_reply {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Response {
+        #[prost(message, tag = "2")]
+        TryReply(super::TryResponse),
+        #[prost(message, tag = "3")]
+        ConfirmReply(super::ConfirmResponse),
+        #[prost(message, tag = "4")]
+        CancelReply(super::CancelResponse),
+        #[prost(message, tag = "5")]
+        QueryReply(super::QueryResponse),
+        /// No outcome: the coordinator will query, or repeat. What a non-OK status is to a unary call, with its
+        /// code in `code`.
+        #[prost(message, tag = "6")]
+        Indeterminate(super::Failure),
+    }
+}
+/// Generated client implementations.
+pub mod session_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// SessionService is served by the coordinator. A participant connects out, so it needs no address of its
+    /// own, and receives its calls over one stream, many per frame. Contract and idempotency rules are those of
+    /// ParticipantService. A session that ends, for whatever reason, leaves every call without a reply
+    /// indeterminate: the coordinator queries, then repeats, through another instance if there is one.
+    #[derive(Debug, Clone)]
+    pub struct SessionServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl SessionServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> SessionServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> SessionServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            SessionServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// The participant sends SessionHello first and exactly once; the coordinator answers SessionWelcome, or
+        /// refuses with a gRPC status:
+        /// INVALID_ARGUMENT     a field of SessionHello can't be used, or a frame came out of turn
+        /// NOT_FOUND            no participant of this name is configured
+        /// FAILED_PRECONDITION  the participant is configured without sessions
+        /// RESOURCE_EXHAUSTED   the participant has as many sessions as are allowed
+        /// UNAVAILABLE          the coordinator is shutting down
+        /// Both sides send something at least once per heartbeat interval, and take a peer that they have not
+        /// heard for three of them for gone. Frames of a kind that the reader doesn't know are to be ignored.
+        /// To leave, a participant sends SessionDrain, replies to what it has, then ends its side of the stream;
+        /// the coordinator ends the other.
+        pub async fn open_session(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<
+                Message = super::OpenSessionRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::OpenSessionResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tercet.participant.v1.SessionService/OpenSession",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tercet.participant.v1.SessionService",
+                        "OpenSession",
+                    ),
+                );
+            self.inner.streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod session_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with SessionServiceServer.
+    #[async_trait]
+    pub trait SessionService: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the OpenSession method.
+        type OpenSessionStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::OpenSessionResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The participant sends SessionHello first and exactly once; the coordinator answers SessionWelcome, or
+        /// refuses with a gRPC status:
+        /// INVALID_ARGUMENT     a field of SessionHello can't be used, or a frame came out of turn
+        /// NOT_FOUND            no participant of this name is configured
+        /// FAILED_PRECONDITION  the participant is configured without sessions
+        /// RESOURCE_EXHAUSTED   the participant has as many sessions as are allowed
+        /// UNAVAILABLE          the coordinator is shutting down
+        /// Both sides send something at least once per heartbeat interval, and take a peer that they have not
+        /// heard for three of them for gone. Frames of a kind that the reader doesn't know are to be ignored.
+        /// To leave, a participant sends SessionDrain, replies to what it has, then ends its side of the stream;
+        /// the coordinator ends the other.
+        async fn open_session(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::OpenSessionRequest>>,
+        ) -> std::result::Result<
+            tonic::Response<Self::OpenSessionStream>,
+            tonic::Status,
+        >;
+    }
+    /// SessionService is served by the coordinator. A participant connects out, so it needs no address of its
+    /// own, and receives its calls over one stream, many per frame. Contract and idempotency rules are those of
+    /// ParticipantService. A session that ends, for whatever reason, leaves every call without a reply
+    /// indeterminate: the coordinator queries, then repeats, through another instance if there is one.
+    #[derive(Debug)]
+    pub struct SessionServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> SessionServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for SessionServiceServer<T>
+    where
+        T: SessionService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/tercet.participant.v1.SessionService/OpenSession" => {
+                    #[allow(non_camel_case_types)]
+                    struct OpenSessionSvc<T: SessionService>(pub Arc<T>);
+                    impl<
+                        T: SessionService,
+                    > tonic::server::StreamingService<super::OpenSessionRequest>
+                    for OpenSessionSvc<T> {
+                        type Response = super::OpenSessionResponse;
+                        type ResponseStream = T::OpenSessionStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::OpenSessionRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionService>::open_session(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = OpenSessionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for SessionServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "tercet.participant.v1.SessionService";
+    impl<T> tonic::server::NamedService for SessionServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}

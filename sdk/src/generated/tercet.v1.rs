@@ -2013,6 +2013,10 @@ pub enum ErrorReason {
     WaitEnded = 28,
     /// RESOURCE_EXHAUSTED + RetryInfo: too many callers of this one transaction at once; it is known, and goes on
     TransactionBusy = 29,
+    /// FAILED_PRECONDITION: the participant is configured without sessions
+    SessionsDisabled = 30,
+    /// RESOURCE_EXHAUSTED + RetryInfo: the participant has too many sessions open
+    SessionLimit = 31,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2051,6 +2055,8 @@ impl ErrorReason {
             Self::BranchSetMismatch => "ERROR_REASON_BRANCH_SET_MISMATCH",
             Self::WaitEnded => "ERROR_REASON_WAIT_ENDED",
             Self::TransactionBusy => "ERROR_REASON_TRANSACTION_BUSY",
+            Self::SessionsDisabled => "ERROR_REASON_SESSIONS_DISABLED",
+            Self::SessionLimit => "ERROR_REASON_SESSION_LIMIT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2086,6 +2092,8 @@ impl ErrorReason {
             "ERROR_REASON_BRANCH_SET_MISMATCH" => Some(Self::BranchSetMismatch),
             "ERROR_REASON_WAIT_ENDED" => Some(Self::WaitEnded),
             "ERROR_REASON_TRANSACTION_BUSY" => Some(Self::TransactionBusy),
+            "ERROR_REASON_SESSIONS_DISABLED" => Some(Self::SessionsDisabled),
+            "ERROR_REASON_SESSION_LIMIT" => Some(Self::SessionLimit),
             _ => None,
         }
     }

@@ -2,7 +2,8 @@
 //! Cancel.
 //!
 //! Implement [`Resource`] on your database's connection, give it to a [`Participant`] over a
-//! [`Fence`] in the same database, and [serve](Participant::serve) it:
+//! [`Fence`] in the same database, and [serve](Participant::serve) it, or let it
+//! [connect](Participant::connect) to its coordinator:
 //!
 //! ```
 //! use tercet_sdk::participant::{Branch, Later, MemoryFence, Participant, Resource, TryError, refuse};
@@ -101,6 +102,7 @@
 
 use std::time::Duration;
 
+mod answer;
 mod branch;
 mod calls;
 mod convert;
@@ -113,6 +115,7 @@ mod record;
 mod resource;
 mod serve;
 mod service;
+mod session;
 
 #[cfg(feature = "postgres")]
 pub use self::fence::PostgresFence;
@@ -130,5 +133,7 @@ pub use self::{
 pub use crate::proto::participant::v1::participant_service_server::ParticipantServiceServer;
 pub use tercet_core::fence::{Retention, RetentionTooShort, Row, State};
 
+/// How long calls under way are waited for at shutdown.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// When to ask again about remote work that did not say.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);

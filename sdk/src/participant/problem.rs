@@ -1,7 +1,7 @@
-//! Why a call gets no outcome. Each becomes a non-OK status, which the coordinator reads as
-//! indeterminate: it asks, and calls again.
+//! Why a call gets no outcome. Each becomes a non-OK status, or an indeterminate reply over a session,
+//! which the coordinator reads alike: it asks, and calls again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tercet_core::fence::Alarm;
 use tonic::{Code, Status};
@@ -11,6 +11,7 @@ use super::{
     error::{MESSAGE_BYTES_MAX, clip},
     fence::FenceError,
 };
+use crate::proto::participant::v1 as pb;
 
 /// The domain of the `google.rpc.ErrorInfo` that goes with every one.
 const ERROR_DOMAIN: &str = "tercet";
@@ -61,6 +62,20 @@ impl Problem {
             Self::Fence(_) => (Code::Unavailable, "FENCE_UNAVAILABLE"),
             Self::Panicked => (Code::Internal, "RESOURCE_PANICKED"),
             Self::JobsFull { .. } => (Code::ResourceExhausted, "JOBS_FULL"),
+        }
+    }
+}
+
+impl Problem {
+    /// As it is told over a session.
+    pub(crate) fn into_failure(self) -> pb::Failure {
+        let (code, reason) = self.code_and_reason();
+        let message = self.to_string();
+        pb::Failure {
+            reason: reason.to_owned(),
+            message: clip(&message, MESSAGE_BYTES_MAX).into(),
+            metadata: BTreeMap::new(),
+            code: code.into(),
         }
     }
 }

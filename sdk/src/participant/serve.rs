@@ -25,6 +25,7 @@ use tonic::transport::{
 };
 
 use super::{
+    DRAIN_MAX,
     calls::{Calls, Clock},
     fence::{COLLECT_ROWS_MAX, Fence, collect},
     handler::{Handler, Typed},
@@ -38,16 +39,17 @@ use crate::proto::participant::v1::participant_service_server::ParticipantServic
 const ANSWER_WITHIN_DEFAULT: Duration = Duration::from_secs(2);
 /// Between two collections of old fence rows.
 const COLLECT_INTERVAL: Duration = Duration::from_secs(60 * 60);
-/// How long calls under way are waited for at shutdown.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// Calls that a session may have under way, by default and at most, as the coordinator has it.
+const IN_FLIGHT_DEFAULT: u32 = 1024;
+const IN_FLIGHT_MAX: u32 = 65_536;
 /// hyper's own safe limits, which tonic would switch off, and pings that find a dead peer.
 const CONCURRENT_STREAMS_MAX: u32 = 200;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 
-/// The resources of one participant over one fence. Build it, then [`serve`](Self::serve) it or
-/// mount [`into_service`](Self::into_service) on a server of your own.
+/// The resources of one participant over one fence. Build it, then [`serve`](Self::serve) it,
+/// [`connect`](Self::connect) it to its coordinator, or mount [`into_service`](Self::into_service) on a server of your own.
 ///
 /// What is wrong with its setup is said when it is served, not while it is built.
 pub struct Participant<F: Fence> {
@@ -57,6 +59,7 @@ pub struct Participant<F: Fence> {
     duplicate: Option<&'static str>,
     retention: Duration,
     answer_within: Duration,
+    max_in_flight: u32,
     clock: Clock,
 }
 
@@ -81,6 +84,9 @@ pub enum SetupError {
     /// Fence rows would be removed too early.
     #[error(transparent)]
     Retention(#[from] RetentionTooShort),
+    /// A session must be able to carry a call, and not more than any process works on.
+    #[error("max_in_flight is {0}; it must be 1 to {IN_FLIGHT_MAX}")]
+    MaxInFlight(u32),
     /// There is no tokio runtime to run on.
     #[error("a participant runs on tokio; call this inside of a runtime")]
     NoRuntime,
@@ -96,6 +102,14 @@ pub enum ServeError {
     /// The address can't be listened on.
     #[error("can't listen on the participant's address: {0}")]
     Listen(#[from] io::Error),
+    /// What should be the coordinator's URL.
+    #[error("can't connect to {url:?}: {error}; write http://HOST:PORT")]
+    Url {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        error: tonic::transport::Error,
+    },
     /// The server broke.
     #[error("the participant's server ended: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -113,6 +127,7 @@ impl<F: Fence> Participant<F> {
             duplicate: None,
             retention: Duration::from_millis(Retention::DEFAULT.as_ms().unsigned_abs()),
             answer_within: ANSWER_WITHIN_DEFAULT,
+            max_in_flight: IN_FLIGHT_DEFAULT,
             clock: Arc::new(wall_clock_ms),
         }
     }
@@ -145,6 +160,15 @@ impl<F: Fence> Participant<F> {
         self
     }
 
+    /// How many calls the coordinator may have under way at this process when it
+    /// [connects](Self::connect): 1024 unless said otherwise, 65,536 at most. More of them wait at the
+    /// coordinator, or go to another instance.
+    #[must_use]
+    pub fn max_in_flight(mut self, calls: u32) -> Self {
+        self.max_in_flight = calls;
+        self
+    }
+
     /// Reads the wall clock, in Unix milliseconds, from here; for simulations and tests.
     #[must_use]
     pub fn clock(mut self, now_ms: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
@@ -158,6 +182,14 @@ impl<F: Fence> Participant<F> {
     /// # Errors
     /// [`SetupError`].
     pub fn into_service(self) -> Result<ParticipantServiceServer<Service<F>>, SetupError> {
+        let (calls, collector) = self.into_calls()?;
+        Ok(ParticipantServiceServer::new(Service::new(
+            calls, collector,
+        )))
+    }
+
+    /// What does the work, and what removes old rows until it is dropped.
+    pub(super) fn into_calls(self) -> Result<(Arc<Calls<F>>, AbortOnDrop), SetupError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| SetupError::NoRuntime)?;
         if let Err(error) = ParticipantName::parse(&self.name) {
             let name = self.name;
@@ -183,8 +215,15 @@ impl<F: Fence> Participant<F> {
             answer_within: self.answer_within,
             clock: self.clock,
         };
-        let service = Service::new(Arc::new(calls), collector);
-        Ok(ParticipantServiceServer::new(service))
+        Ok((Arc::new(calls), collector))
+    }
+
+    pub(super) fn checked_max_in_flight(&self) -> Result<i32, SetupError> {
+        let calls = self.max_in_flight;
+        let usable = i32::try_from(calls).ok();
+        usable
+            .filter(|_| (1..=IN_FLIGHT_MAX).contains(&calls))
+            .ok_or(SetupError::MaxInFlight(calls))
     }
 
     /// Serves on this address until `shutdown` completes; then takes no more calls and waits up to

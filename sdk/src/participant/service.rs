@@ -6,7 +6,7 @@ use tercet_core::operation::Operation;
 use tonic::{Request, Response, Status};
 
 use super::{
-    branch::Branch,
+    answer,
     calls::Calls,
     convert::{self, Reply},
     fence::Fence,
@@ -49,12 +49,8 @@ impl<F: Fence> Service<F> {
         context: Option<BranchContext>,
         payload: Option<Payload>,
     ) -> Result<Reply, Status> {
-        let branch = convert::branch(context)?;
-        let payload = payload.unwrap_or_default();
         let calls = Arc::clone(&self.calls);
-        let result = detached(calls.perform(operation, branch.clone(), payload)).await;
-        log(operation, &branch, &result);
-        Ok(result?)
+        Ok(detached(answer::perform(calls, operation, context, payload)).await?)
     }
 }
 
@@ -92,26 +88,15 @@ impl<F: Fence> ParticipantService for Service<F> {
         &self,
         request: Request<QueryRequest>,
     ) -> Result<Response<QueryResponse>, Status> {
-        let branch = convert::branch(request.into_inner().context)?;
-        let recorded = detached(Arc::clone(&self.calls).query(branch)).await?;
+        let calls = Arc::clone(&self.calls);
+        let recorded = detached(answer::query(calls, request.into_inner().context)).await?;
         Ok(Response::new(convert::query_response(recorded)))
     }
 }
 
-/// Runs a call to its end even when the caller hangs up in the middle, and turns a panic into an
-/// error: the transaction it held is dropped, and rolls back.
+/// Runs a call to its end even when the caller hangs up in the middle.
 async fn detached<T: Send + 'static>(
     call: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
     tokio::spawn(call).await.unwrap_or(Err(Problem::Panicked))
-}
-
-fn log(operation: Operation, branch: &Branch, result: &Result<Reply, Problem>) {
-    let Branch { key, resource, .. } = branch;
-    match result {
-        Ok(reply) => tracing::debug!(?operation, branch = %key, resource, ?reply, "answered"),
-        Err(problem) => {
-            tracing::warn!(?operation, branch = %key, resource, %problem, "no outcome");
-        }
-    }
 }
