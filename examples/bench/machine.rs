@@ -12,6 +12,8 @@ pub struct Machine {
     pub cpu: Option<String>,
     pub cores: Option<usize>,
     pub kernel: Option<String>,
+    /// How many threads wanted to run, over the last minute: a quiet machine's is below 1.
+    pub load_average: Option<f64>,
     /// That the store is on.
     pub file_system: String,
     /// Before anything else was started.
@@ -28,6 +30,7 @@ impl Machine {
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
                 .ok()
                 .map(|text| text.trim().to_owned()),
+            load_average: load_average(),
             file_system: disk::file_system(dir)?,
             fdatasync_us: disk::fdatasync_us(dir).await?,
             revision: revision(),
@@ -40,6 +43,10 @@ impl Machine {
         let cores = self.cores.map_or("?".into(), |cores| cores.to_string());
         println!("machine      {}, {cores} cores", text(&self.cpu));
         println!("kernel       {}", text(&self.kernel));
+        let load = self
+            .load_average
+            .map_or("unknown".into(), |load| load.to_string());
+        println!("load average {load}");
         println!("store        on {}", self.file_system);
         println!("fdatasync    {} us", self.fdatasync_us);
         println!("revision     {}", text(&self.revision));
@@ -51,6 +58,11 @@ fn cpu() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn load_average() -> Option<f64> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    text.split(' ').next()?.parse().ok()
 }
 
 fn revision() -> Option<String> {
