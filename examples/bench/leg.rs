@@ -64,13 +64,16 @@ pub async fn run(leg: &Leg, place: &Place<'_>) -> anyhow::Result<Measured> {
 }
 
 async fn play(leg: &Leg, program: &Path, folder: &Path) -> anyhow::Result<Measured> {
+    let coordinator = free_address()?;
+    let url = format!("http://{coordinator}");
+    let connects = (leg.mode == Mode::Sessions).then_some(&*url);
     let stage = Stage {
         program,
         folder,
-        coordinator: free_address()?,
+        coordinator,
         participants: [
-            Participant::start(NAMES[0]).await?,
-            Participant::start(NAMES[1]).await?,
+            Participant::start(NAMES[0], connects).await?,
+            Participant::start(NAMES[1], connects).await?,
         ],
     };
     let (measured, expected) = if leg.mode.has_coordinator() {
@@ -107,8 +110,8 @@ impl Stage<'_> {
         let mut calls = Vec::new();
         for _ in 0..leg.connections {
             calls.push(match leg.mode {
-                Mode::Raw => Calls::raw(&first.url).await?,
-                _ => Calls::direct(&first.url, &second.url).await?,
+                Mode::Raw => Calls::raw(&first.place).await?,
+                _ => Calls::direct(&first.place, &second.place).await?,
             });
         }
         let (measured, done) = measure(leg, &calls, &[first.id(), second.id()], None).await?;
@@ -125,18 +128,18 @@ impl Stage<'_> {
     }
 
     async fn through_coordinator(&self, leg: &Leg) -> anyhow::Result<Outcome> {
-        let coordinator = self.start_coordinator().await?;
+        let coordinator = self.start_coordinator(leg).await?;
         let mut calls = Vec::new();
         for _ in 0..leg.connections {
             calls.push(Calls::submit(&coordinator.url).await?);
         }
         let others = self.participants.each_ref().map(Participant::id);
-        let before = coordinator.counter(SYNCS).await?;
+        let before = coordinator.metric(SYNCS, |_| true).await?;
         let (mut measured, done) = measure(leg, &calls, &others, Some(coordinator.id())).await?;
         let mut confirmed = done.acknowledged();
         if leg.kill {
             tokio::time::sleep(UNTIL_COUNTED).await;
-            let syncs = coordinator.counter(SYNCS).await? - before;
+            let syncs = coordinator.metric(SYNCS, |_| true).await? - before;
             let fdatasync_us = disk::fdatasync_us(self.folder).await?;
             let cut_off = kill_at_work(leg, &calls, coordinator).await?;
             measured.ended(Ended {
@@ -144,7 +147,7 @@ impl Stage<'_> {
                 fdatasync_us,
                 acknowledged: confirmed + cut_off.acknowledged(),
             });
-            let again = self.start_coordinator().await?;
+            let again = self.start_coordinator(leg).await?;
             confirmed = check::kept(&again, &[&done, &cut_off]).await?;
             again.kill().await?;
         }
@@ -152,9 +155,14 @@ impl Stage<'_> {
         Ok((measured, [Sums { confirmed, ..none }; 2]))
     }
 
-    async fn start_coordinator(&self) -> anyhow::Result<Coordinator> {
-        let address = &self.coordinator;
-        Coordinator::start(self.program, self.folder, address, &self.participants).await
+    async fn start_coordinator(&self, leg: &Leg) -> anyhow::Result<Coordinator> {
+        let (address, participants) = (&self.coordinator, &self.participants);
+        let started = Coordinator::start(self.program, self.folder, address, participants);
+        let coordinator = started.await?;
+        if leg.mode == Mode::Sessions {
+            coordinator.connected().await?;
+        }
+        Ok(coordinator)
     }
 }
 

@@ -44,10 +44,10 @@ async fn main() -> ExitCode {
 /// As a participant, when it was started as one.
 async fn act() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, name] = &arguments[..]
+    if let [role, name, coordinator @ ..] = &arguments[..]
         && role == participant::ROLE
     {
-        participant::serve(name).await?;
+        participant::run(name, coordinator.first()).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let options = Options::parse();

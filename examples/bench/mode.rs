@@ -18,16 +18,18 @@ pub enum Mode {
     Again,
     /// Through the coordinator, which calls its participants.
     Unary,
+    /// The same, with participants that have connected to it and are called over their sessions.
+    Sessions,
 }
 
 impl Mode {
     /// What can be asked for.
-    pub const ASKED: [Mode; 3] = [Mode::Raw, Mode::Direct, Mode::Unary];
+    pub const ASKED: [Mode; 4] = [Mode::Raw, Mode::Direct, Mode::Unary, Mode::Sessions];
 
     pub fn has_coordinator(self) -> bool {
         match self {
             Mode::Raw | Mode::Direct | Mode::Again => false,
-            Mode::Unary => true,
+            Mode::Unary | Mode::Sessions => true,
         }
     }
 
@@ -35,7 +37,7 @@ impl Mode {
     pub fn calibrated_as(self) -> Mode {
         match self {
             Mode::Again => Mode::Direct,
-            Mode::Raw | Mode::Direct | Mode::Unary => self,
+            Mode::Raw | Mode::Direct | Mode::Unary | Mode::Sessions => self,
         }
     }
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Mode {
             Mode::Direct => "direct",
             Mode::Again => "again",
             Mode::Unary => "unary",
+            Mode::Sessions => "sessions",
         })
     }
 }

@@ -11,7 +11,8 @@ use tokio::{
 };
 use tonic::transport::server::TcpIncoming;
 
-/// The argument that makes a process of this program a participant; its name follows.
+/// The argument that makes a process of this program a participant; its name follows, and the URL of its
+/// coordinator if it is to connect there.
 pub const ROLE: &str = "participant";
 /// What both participants have to reserve.
 pub const RESOURCE: &str = "take";
@@ -31,19 +32,34 @@ pub struct Sums {
     pub canceled: u64,
 }
 
-/// Serves until its standard input ends, which it does with the process that started it.
-pub async fn serve(name: &str) -> anyhow::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    println!("listening on http://{}", listener.local_addr()?);
+/// Works until its standard input ends, which it does with the process that started it.
+pub async fn run(name: &str, coordinator: Option<&String>) -> anyhow::Result<()> {
     let fence = MemoryFence::new(Sums::default());
     let participant = Participant::new(name, fence.clone()).resource(Counter);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let (mut input, mut rest) = (stdin(), Vec::new());
     tokio::select! {
-        served = participant.serve_with_incoming(incoming, pending::<()>()) => served?,
+        ended = work(participant, coordinator) => ended?,
         read = input.read_to_end(&mut rest) => drop(read?),
     }
     println!("{}", fence.read(|sums| *sums).await);
+    Ok(())
+}
+
+/// Says first where it is, as the coordinator's configuration has it.
+async fn work(
+    participant: Participant<MemoryFence<Sums>>,
+    coordinator: Option<&String>,
+) -> anyhow::Result<()> {
+    if let Some(coordinator) = coordinator {
+        println!("listening on sessions");
+        participant.connect(coordinator, pending()).await?;
+    } else {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        println!("listening on http://{}", listener.local_addr()?);
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let served = participant.serve_with_incoming(incoming, pending());
+        served.await?;
+    }
     Ok(())
 }
 

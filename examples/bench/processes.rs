@@ -33,15 +33,18 @@ const READY: &str = "listening on ";
 /// A participant that runs. Ends with this program.
 pub struct Participant {
     process: Process,
-    pub url: String,
+    /// Its URL, or that it opens sessions.
+    pub place: String,
 }
 
 impl Participant {
-    pub async fn start(name: &str) -> anyhow::Result<Self> {
+    /// One that serves, or that connects to the coordinator at this URL.
+    pub async fn start(name: &str, coordinator: Option<&str>) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args([ROLE, name]).stdin(Stdio::piped());
-        let (process, url) = Process::start(name, command).await?;
-        Ok(Self { process, url })
+        command.args([ROLE, name]).args(coordinator);
+        command.stdin(Stdio::piped());
+        let (process, place) = Process::start(name, command).await?;
+        Ok(Self { process, place })
     }
 
     pub fn id(&self) -> u32 {
@@ -84,7 +87,7 @@ impl Coordinator {
         command.arg(format!("--metrics-listen={metrics}"));
         command.arg(format!("--store=sled:{}", folder.join("store").display()));
         for (name, participant) in NAMES.iter().zip(participants) {
-            command.arg(format!("--participant={name}={}", participant.url));
+            command.arg(format!("--participant={name}={}", participant.place));
         }
         let log = File::options()
             .create(true)
@@ -109,21 +112,31 @@ impl Coordinator {
         Ok(self.process.child.kill().await?)
     }
 
-    /// One of its counters, as its metrics tell it. They begin with its first look at them.
-    pub async fn counter(&self, name: &str) -> anyhow::Result<u64> {
-        let counter = async {
+    /// Waits until every participant has opened a session.
+    pub async fn connected(&self) -> anyhow::Result<()> {
+        for name in NAMES {
+            let sessions = format!("tercet_participant_sessions{{participant=\"{name}\"}}");
+            self.metric(&sessions, |open| open > 0).await?;
+        }
+        Ok(())
+    }
+
+    /// One of its numbers, as its metrics tell it, once it is right: they begin with its first look.
+    pub async fn metric(&self, name: &str, is_right: impl Fn(u64) -> bool) -> anyhow::Result<u64> {
+        let metric = async {
             loop {
-                if let Some(value) = self.find_counter(name).await? {
+                let value = self.find_metric(name).await?;
+                if let Some(value) = value.filter(|value| is_right(*value)) {
                     return Ok(value);
                 }
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
-        let counter = timeout(READY_TIMEOUT, counter).await;
-        counter.with_context(|| format!("the coordinator's metrics have no {name}"))?
+        let metric = timeout(READY_TIMEOUT, metric).await;
+        metric.with_context(|| format!("the coordinator's metrics never had {name}"))?
     }
 
-    async fn find_counter(&self, name: &str) -> anyhow::Result<Option<u64>> {
+    async fn find_metric(&self, name: &str) -> anyhow::Result<Option<u64>> {
         let mut connection = TcpStream::connect(&self.metrics).await?;
         let request = format!(
             "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",

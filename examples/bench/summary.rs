@@ -46,7 +46,12 @@ pub struct Target {
 }
 
 /// At least so much of what `direct` does.
-const RATIOS: [(Mode, u32, f64); 2] = [(Mode::Unary, 256, 0.60), (Mode::Unary, 32, 0.45)];
+const RATIOS: [(Mode, u32, f64); 4] = [
+    (Mode::Unary, 256, 0.60),
+    (Mode::Unary, 32, 0.45),
+    (Mode::Sessions, 256, 1.5),
+    (Mode::Sessions, 32, 1.0),
+];
 /// How much longer a transaction on its own may take than the calls and syncs that it consists of.
 const LATENCY_FACTOR: f64 = 1.25;
 /// It waits for the client's call, both Trys and both Confirms, which are made at once, and for three syncs.
@@ -131,7 +136,7 @@ impl Medians {
             match mode {
                 Mode::Raw | Mode::Direct => None,
                 Mode::Again => Some(again / direct),
-                Mode::Unary => Some(own / f64::midpoint(direct, again)),
+                Mode::Unary | Mode::Sessions => Some(own / f64::midpoint(direct, again)),
             }
         });
         Self {
