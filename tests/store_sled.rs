@@ -10,11 +10,11 @@ use std::{
 };
 
 use support::{
-    records::{commit, fresh, fresh_with, id, tried},
+    records::{commit, confirmed, fresh, fresh_with, id, tried},
     sidecar::{CLOSED, CREATING, IMPORTING, OPEN, Sidecar},
 };
 use tempfile::TempDir;
-use tercet::store::{OpenError, Record, SledOptions, SledStore, Store, StoreError};
+use tercet::store::{OpenError, Record, SledOptions, SledStore, Store, StoreError, verify};
 
 const RECORDS: usize = 40;
 
@@ -387,6 +387,40 @@ async fn the_mark_is_exact_after_a_clean_shutdown_and_soon_when_idle() {
     drop(store);
     let sidecar = Sidecar::load(dir.path());
     assert_eq!((sidecar.mark, sidecar.phase), (exact + 1, CLOSED));
+}
+
+/// Records go on from revision to revision while others, and they themselves, are settled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_settles_under_load_is_sound() {
+    let dir = directory();
+    let store = Arc::new(open(&dir));
+    let each = |client: usize| {
+        let store = Arc::clone(&store);
+        async move {
+            for number in 0..30 {
+                let payload = vec![client as u8; 20_000];
+                let name = format!("t{client}-{number}");
+                let first = fresh_with(&*store, &name, "key", &payload);
+                let second = tried(&first);
+                let last = confirmed(&second, number);
+                for record in [first, second, last] {
+                    commit(&*store, &record).await;
+                }
+            }
+        }
+    };
+    let clients = (0..64).map(|client| tokio::spawn(each(client)));
+    futures::future::try_join_all(clients)
+        .await
+        .expect("all are acknowledged");
+    let journals = files(&dir, |name| {
+        name.starts_with("tercet.journal.0000000000000001")
+    });
+    assert!(journals.is_empty(), "its first segment was settled");
+    drop(store);
+    let verified = verify(dir.path(), &mut |_| {}).expect("it is read");
+    assert_eq!(verified.problems, [""; 0]);
+    assert_eq!((verified.records, verified.unfinished), (64 * 30, 0));
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Sender, channel},
+        mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
 };
@@ -128,34 +128,16 @@ impl SledStore {
     }
 
     fn start(opened: Opened) -> Result<Self, OpenError> {
-        let identity = Identity {
-            realm: opened.realm,
-            epoch: opened.sidecar.epoch,
-            boot: opened.meta.boot,
-        };
-        let shared = Arc::new(Shared {
-            identity,
-            view: View::new(opened.db),
-            breaker: Breaker::default(),
-            commits: AtomicU64::new(0),
-            syncs: AtomicU64::new(0),
-            quarantined: Mutex::default(),
-        });
-        let dir = opened.dir;
-        let (settle, named) = channel();
-        let (done, settled) = channel();
-        let writer = Writer {
-            shared: shared.clone(),
-            dir: dir.clone(),
-            journal: opened.journal,
-            trace: opened.trace,
-            batch: opened.meta.settled,
-            arrived: opened.meta.arrived,
-            sidecar: opened.sidecar,
-            settle,
-            settled,
-        };
-        let settler = Settler::new(shared.clone(), opened.medium, opened.meta);
+        let dir = opened.dir.clone();
+        let Workers {
+            shared,
+            writer,
+            settler,
+            named,
+            done,
+            waker,
+            lock,
+        } = Workers::of(opened);
         let (queue, writes) = channel();
         let threads = [
             start(&dir, "tercet-store", move || writer.run(&writes))?,
@@ -166,8 +148,8 @@ impl SledStore {
             queue: Some(queue),
             threads: threads.into(),
             dir,
-            _waker: opened.waker,
-            _lock: opened.lock,
+            _waker: waker,
+            _lock: lock,
         })
     }
 
@@ -192,6 +174,58 @@ impl SledStore {
             let stopped = || self.shared.breaker.trip("its writer has stopped");
             let error = self.shared.breaker.error().unwrap_or_else(stopped);
             refused.0.reply.send(Err(error));
+        }
+    }
+}
+
+/// What the two threads begin with.
+struct Workers {
+    shared: Arc<Shared>,
+    writer: Writer,
+    settler: Settler,
+    /// Batches up to which the writer wants to have everything settled.
+    named: Receiver<u64>,
+    /// Says that it is.
+    done: Sender<u64>,
+    waker: Waker,
+    lock: File,
+}
+
+impl Workers {
+    fn of(opened: Opened) -> Self {
+        let shared = Arc::new(Shared {
+            identity: Identity {
+                realm: opened.realm,
+                epoch: opened.sidecar.epoch,
+                boot: opened.meta.boot,
+            },
+            view: View::new(opened.db),
+            breaker: Breaker::default(),
+            commits: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+            quarantined: Mutex::default(),
+        });
+        let (settle, named) = channel();
+        let (done, settled) = channel();
+        let writer = Writer {
+            shared: shared.clone(),
+            dir: opened.dir,
+            journal: opened.journal,
+            trace: opened.trace,
+            batch: opened.meta.settled,
+            arrived: opened.meta.arrived,
+            sidecar: opened.sidecar,
+            settle,
+            settled,
+        };
+        Self {
+            settler: Settler::new(shared.clone(), opened.medium, opened.meta),
+            shared,
+            writer,
+            named,
+            done,
+            waker: opened.waker,
+            lock: opened.lock,
         }
     }
 }
@@ -381,6 +415,8 @@ fn readable(id: &TransactionId, bytes: Option<Bytes>) -> Result<Record, String> 
 
 #[cfg(test)]
 mod tests {
+    use tercet_core::transaction::State;
+
     use super::*;
 
     #[tokio::test]
@@ -395,6 +431,32 @@ mod tests {
         assert!(store.commit(Arc::new(record)).await.is_err());
         let found = store.shared.view.durable().find(&id);
         assert!(matches!(found, Ok(Found::Nothing)));
+    }
+
+    /// The writer looks at what is stored before, and shows its batch after.
+    #[test]
+    fn a_record_that_is_settled_while_its_next_revision_is_written_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let opened = open::open(dir.path(), &SledOptions::default(), Missing::Create);
+        let mut workers = Workers::of(opened.expect("it is opened"));
+        let (writer, settler) = (&mut workers.writer, &mut workers.settler);
+        let unfinished = codec::tests::smallest();
+        let mut finished = unfinished.clone();
+        finished.revision += 1;
+        finished.transaction.state = State::Canceled;
+        finished.keep_until_ms = Some(7);
+
+        let first = writer.taken(&unfinished).expect("it is taken");
+        writer.write(first).expect("it is written");
+        let batch = writer.batch;
+        let second = writer.taken(&finished).expect("it follows");
+        settler.settle(batch).expect("it is settled");
+        writer.write(second).expect("it is written");
+        settler.settle(batch + 1).expect("it is settled");
+        drop(workers);
+        let verified = verify(dir.path(), &mut |_| {}).expect("it is read");
+        assert_eq!(verified.problems, [""; 0]);
+        assert_eq!((verified.records, verified.unfinished), (1, 0));
     }
 
     /// Keys that nobody writes, between those of records; their last bytes lead astray.

@@ -34,11 +34,12 @@ pub(super) struct Item {
 }
 
 impl Recent {
-    /// What the journal has just got.
-    pub(super) fn put(&mut self, cursor: Cursor, item: Item) {
-        if let Some(old) = self.items.get(&cursor) {
-            let entry = old.entry.clone();
-            self.unlist(cursor, entry.as_deref());
+    /// What the journal has just got. Whether the database may have something there is known better by
+    /// what it takes the place of, which may have been settled since the writer looked.
+    pub(super) fn put(&mut self, cursor: Cursor, mut item: Item) {
+        if let Some(old) = self.items.remove(&cursor) {
+            self.unlist(cursor, old.entry.as_deref());
+            item.in_tree = old.in_tree;
         }
         if let Some(entry) = &item.entry {
             if entry.due_ms.is_some() {

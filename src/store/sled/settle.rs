@@ -59,7 +59,7 @@ impl Settler {
         }
     }
 
-    fn settle(&mut self, batch: u64) -> Result<(), String> {
+    pub(super) fn settle(&mut self, batch: u64) -> Result<(), String> {
         let view = &self.shared.view;
         let items = view.recent().up_to(batch);
         self.meta = put(view.db(), &self.medium, self.meta.clone(), &items, batch)?;
@@ -117,6 +117,7 @@ mod tests {
             journal::{Batch, Change},
             keys,
             open::{self, Missing, Opened},
+            recent::Recent,
             verify,
         },
     };
@@ -183,12 +184,12 @@ mod tests {
 
     #[test]
     fn what_has_moved_on_while_it_was_settled_stays_visible() {
-        let mut recent = super::super::recent::Recent::default();
+        let mut recent = Recent::default();
         let (cursor, first) = item(1, 1);
         recent.put(cursor, first);
         let settled = recent.up_to(2);
-        let (_, second) = item(1, 2);
-        recent.put(cursor, second);
+        recent.put(cursor, item(1, 2).1);
+        assert!(!recent.at(cursor).expect("it is covered").in_tree);
         recent.settled(&settled);
         let kept = recent.at(cursor).expect("it is covered still");
         let revision = kept.entry.as_ref().map(|entry| entry.revision);

@@ -89,7 +89,6 @@ struct Stored {
     revision: u64,
     epoch: u64,
     finished: bool,
-    in_tree: bool,
 }
 
 impl Writer {
@@ -187,6 +186,14 @@ impl Writer {
         Ok(fresh)
     }
 
+    /// A batch of one commit.
+    #[cfg(test)]
+    pub(super) fn taken(&mut self, record: &crate::store::Record) -> Result<Recent, String> {
+        let mut fresh = Recent::default();
+        let taken = self.commit(&mut fresh, Entry::of(record));
+        taken.map(|()| fresh).map_err(|_| "it was refused".into())
+    }
+
     /// Takes a record, if it follows the one that is stored.
     fn commit(&mut self, fresh: &mut Recent, entry: Entry) -> Result<(), Refused> {
         let stored = self.stored(fresh, &entry.id)?;
@@ -194,13 +201,8 @@ impl Writer {
         if found.checked_add(1) != Some(entry.revision) || epoch > entry.epoch {
             return Err(conflict(entry.id, found));
         }
-        let (cursor, in_tree) = match stored {
-            Some(stored) => (stored.cursor, stored.in_tree),
-            None => {
-                self.arrived += 1;
-                (self.arrived, false)
-            }
-        };
+        let in_tree = stored.is_some();
+        let cursor = stored.map_or_else(|| self.arrive(), |it| it.cursor);
         let item = Item {
             id: entry.id.clone(),
             entry: Some(Arc::new(entry)),
@@ -228,10 +230,15 @@ impl Writer {
             id,
             entry: None,
             batch: self.batch + 1,
-            in_tree: stored.in_tree,
+            in_tree: true,
         };
         fresh.put(stored.cursor, item);
         Ok(())
+    }
+
+    fn arrive(&mut self) -> Cursor {
+        self.arrived += 1;
+        self.arrived
     }
 
     fn stored(&self, fresh: &Recent, id: &TransactionId) -> Result<Option<Stored>, Refused> {
@@ -251,7 +258,6 @@ impl Writer {
                         revision: head.revision,
                         epoch: head.epoch,
                         finished: head.finished,
-                        in_tree: true,
                     })),
                     Err(reason) => {
                         self.shared.quarantine(cursor);
@@ -263,7 +269,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, fresh: Recent) -> Result<(), String> {
+    pub(super) fn write(&mut self, fresh: Recent) -> Result<(), String> {
         if fresh.is_empty() {
             return Ok(());
         }
@@ -345,7 +351,6 @@ impl Stored {
             revision: entry.revision,
             epoch: entry.epoch,
             finished: entry.due_ms.is_none(),
-            in_tree: item.in_tree,
         })
     }
 }
