@@ -2,36 +2,30 @@
 //! path and what to do. Nothing is ever silently started anew.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File, TryLockError},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, sync_channel},
-    },
+    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
     thread,
     time::{Duration, Instant},
 };
 
 use sled::Db;
-use tercet_core::ids::{Realm, TransactionId};
+use tercet_core::ids::Realm;
 
 use super::{
     create::{announce, create, remove_database, sync_all},
-    entry::Entry,
-    journal::{self, Journal, JournalError, To},
+    journal::{self, Journal},
     keys,
     medium::Medium,
     meta::Meta,
-    recent::Item,
+    replay::Replayed,
     settle::{self, panic_text},
     sidecar::{FORMAT, Phase, Sidecar, SidecarError},
     trace::Trace,
     waker::{LOOK_EVERY, Waker},
 };
-use crate::store::{Cursor, codec};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -239,61 +233,6 @@ pub(super) fn open(
         waker,
         lock,
     })
-}
-
-/// What stands in the journal and not in the database.
-struct Replayed {
-    items: Vec<(Cursor, Item)>,
-    /// The last batch.
-    reached: u64,
-}
-
-impl Replayed {
-    fn read(dir: &Path, meta: &Meta) -> Result<Self, OpenError> {
-        let mut last = BTreeMap::new();
-        let replayed = journal::replay(dir, &meta.store, meta.settled, |batch| {
-            for change in batch.changes {
-                last.insert(change.cursor, (batch.number, change.to));
-            }
-        });
-        let reached = replayed.map_err(|error| match error {
-            JournalError::Io(error) => io_error("reading the journal in", dir)(error),
-            JournalError::Gap { ref path, .. } => damaged(path)(error.to_string()),
-        })?;
-        let items = last.into_iter().map(|(cursor, (batch, to))| {
-            let item = Item::replayed(batch, to);
-            let item = item.map_err(|reason| {
-                damaged(&journal::newest(dir))(format!("batch {batch}: {reason}"))
-            });
-            Ok((cursor, item?))
-        });
-        let items = items.collect::<Result<_, OpenError>>()?;
-        Ok(Self { items, reached })
-    }
-}
-
-impl Item {
-    /// What a batch of the journal has said.
-    fn replayed(batch: u64, to: Option<To>) -> Result<Self, String> {
-        let (id, entry) = match to.ok_or("a change says nothing")? {
-            To::Record(bytes) => {
-                let record = codec::decode(bytes.clone()).map_err(|error| error.to_string())?;
-                let entry = Entry::with(&record, bytes);
-                (record.id, Some(Arc::new(entry)))
-            }
-            To::Purged(id) => {
-                let id = TransactionId::parse(&id).map_err(|error| error.to_string())?;
-                (id, None)
-            }
-        };
-        Ok(Self {
-            id,
-            entry,
-            batch,
-            // A start that was cut off may have got as far.
-            in_tree: true,
-        })
-    }
 }
 
 impl Opened {

@@ -1,0 +1,101 @@
+//! The two threads, and readers beside them.
+
+use tercet_core::transaction::State;
+
+use super::*;
+
+#[tokio::test]
+async fn what_could_not_be_made_durable_is_never_shown() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let opened = open::open(dir.path(), &SledOptions::default(), Missing::Create);
+    let mut opened = opened.expect("it is opened");
+    opened.journal = opened.journal.that_fails();
+    let store = SledStore::start(opened).expect("it is started");
+    let record = codec::tests::smallest();
+    let id = record.id.clone();
+    assert!(store.commit(Arc::new(record)).await.is_err());
+    let found = store.shared.view.durable().find(&id);
+    assert!(matches!(found, Ok(Found::Nothing)));
+}
+
+/// The writer looks at what is stored before, and shows its batch after.
+#[test]
+fn a_record_that_is_settled_while_its_next_revision_is_written_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let opened = open::open(dir.path(), &SledOptions::default(), Missing::Create);
+    let mut workers = Workers::of(opened.expect("it is opened"));
+    let (writer, settler) = (&mut workers.writer, &mut workers.settler);
+    let unfinished = codec::tests::smallest();
+    let mut finished = unfinished.clone();
+    finished.revision += 1;
+    finished.transaction.state = State::Canceled;
+    finished.keep_until_ms = Some(7);
+
+    let first = writer.taken(&unfinished).expect("it is taken");
+    writer.write(first).expect("it is written");
+    let batch = writer.batch;
+    let second = writer.taken(&finished).expect("it follows");
+    settler.settle(batch).expect("it is settled");
+    writer.write(second).expect("it is written");
+    settler.settle(batch + 1).expect("it is settled");
+    drop(workers);
+    let verified = verify(dir.path(), &mut |_| {}).expect("it is read");
+    assert_eq!(verified.problems, [""; 0]);
+    assert_eq!((verified.records, verified.unfinished), (1, 0));
+}
+
+/// Keys that nobody writes, between those of records; their last bytes lead astray.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_keys_hold_up_no_listing() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = Arc::new(SledStore::open(dir.path()).expect("it is opened"));
+    let record = codec::tests::smallest();
+    let committed = store.commit(Arc::new(record.clone())).await;
+    drop(committed.expect("it is durable"));
+    let db = store.shared.view.db();
+    let (low, high) = ([0; 8], (u64::MAX - 1).to_be_bytes());
+    for (prefix, place, end) in [(b"R", low, high), (b"U", high, low), (b"K", low, high)] {
+        let long = [&prefix[..], &place, &end].concat();
+        let short = [&prefix[..], &high[..3]].concat();
+        for key in [long, short] {
+            db.insert(key, "no id").expect("it is written");
+        }
+    }
+    let reader = Arc::clone(&store);
+    let read = tokio::task::spawn_blocking(move || {
+        let listed = reader.list(&Listing::All, None, 10)?;
+        Ok::<_, StoreError>((
+            listed,
+            reader.unfinished(None, 10)?,
+            reader.outlived(0, 10)?,
+        ))
+    });
+    let read = tokio::time::timeout(std::time::Duration::from_secs(10), read).await;
+    let read = read.expect("it ends").expect("it does not panic");
+    let (listed, unfinished, outlived) = read.expect("they are read");
+    let listed: Vec<_> = listed.iter().map(|(_, it)| &**it).collect();
+    assert_eq!(
+        (listed, unfinished, outlived),
+        (vec![&record], vec![], vec![])
+    );
+}
+
+#[tokio::test]
+async fn after_a_read_has_failed_nothing_is_written_or_acknowledged() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = SledStore::open(dir.path()).expect("it is opened");
+    let record = Arc::new(codec::tests::smallest());
+    let failed = || Err(sled::Error::Unsupported("reading".into()));
+    let broken = store
+        .shared
+        .with::<()>(|_| failed())
+        .expect_err("it failed");
+    assert_eq!(
+        store.commit(record.clone()).await.err(),
+        Some(broken.clone())
+    );
+    assert_eq!(store.read(&record.id).err(), Some(broken));
+    drop(store);
+    let store = SledStore::open(dir.path()).expect("it is opened again");
+    assert_eq!(store.read(&record.id), Ok(None));
+}
