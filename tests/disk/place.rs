@@ -65,10 +65,21 @@ impl Place {
     /// Lays the folder down. From now on all that is done there is written down, and placed.
     pub fn begin(&self, image: &Image, past: Past) -> Disk {
         image.write(&self.folder);
+        self.begin_here(past);
+        Disk::of(&self.folder)
+    }
+
+    /// The same after a kill, which leaves what was not synced, and leaves it unsynced.
+    pub fn begin_killed(&self, disk: Disk, past: Past) -> Disk {
+        let disk = disk.killed(&self.folder);
+        self.begin_here(past);
+        disk
+    }
+
+    fn begin_here(&self, past: Past) {
         drop(fs::remove_file(&self.journal));
         self.world.take_back(past);
         self.world.record_in(&self.journal);
-        Disk::of(&self.folder)
     }
 
     /// Starts a coordinator that is watched.

@@ -88,6 +88,17 @@ impl Disk {
         disk
     }
 
+    /// The same disk when its program was killed: its files, as programs see them, lie in this folder now,
+    /// and what was not synced still is not.
+    pub fn killed(mut self, folder: &Path) -> Self {
+        self.image(Unsynced::Kept).write(folder);
+        self.syncs.clear();
+        let inode = |path: &PathBuf| fs::metadata(folder.join(path)).unwrap().ino();
+        let inodes = self.names.iter().map(|(path, node)| (inode(path), *node));
+        self.by_inode = inodes.collect();
+        self
+    }
+
     fn add(&mut self, folder: &Path, path: PathBuf) -> usize {
         let real = folder.join(&path);
         let node = if real.is_dir() {

@@ -106,6 +106,44 @@ async fn a_start_may_be_cut_off_after_any_sync_and_the_next_one_again() {
     }
 }
 
+/// What a process that was killed had written and not synced is there for the next one, and gone when the
+/// power goes then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_after_a_kill_may_be_cut_off_after_any_sync() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::fresh(folder.path(), Duration::ZERO).await;
+    let mut rng = Rng::with_seed(1);
+    let none = (Image::default(), Past::new());
+    let worked = record(&place, &none.0, none.1, "r", 20, None, &mut rng).await;
+    // Before a sync has ended, most is at stake: while it works, and while it moves all into the database.
+    let syncs = worked.recording.synced.iter();
+    let (working, closing): (Vec<_>, Vec<_>) = syncs
+        .map(|calls| calls - 1)
+        .filter(|calls| *calls >= worked.listening)
+        .partition(|calls| *calls < worked.ending);
+    let kills = working.into_iter().rev().take(1);
+    let kills = kills.chain(closing.into_iter().take(2));
+    let left = kills.map(|killed| {
+        let past = World::before(&worked.past, worked.recording.place(killed));
+        (killed, worked.recording.disk(killed), past)
+    });
+    // Now, because the next recording takes this one's place.
+    for (killed, disk, past) in left.collect::<Vec<_>>() {
+        let before = place.begin_killed(disk, past.clone());
+        let started = place.start(None).await;
+        let listening = place.now();
+        started.expect("a kill is survived").stop().await;
+        let started = Recording::finish(before, &place.folder, &place.journal);
+        let listening = started.calls(listening);
+        let cuts = started.synced.iter().filter(|calls| **calls < listening);
+        let cuts: Vec<_> = cuts.map(|calls| (*calls, Unsynced::Gone)).collect();
+        for (image, (calls, _)) in started.images(&cuts).iter().zip(&cuts) {
+            let how = format!("killed after {killed} calls, cut off after {calls} of the next");
+            place.goes_on(image, &past, &how).await;
+        }
+    }
+}
+
 /// The control: what is acknowledged after the disk has begun to lie is lost, and that is seen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_lies_about_its_syncs_is_found_out() {

@@ -60,6 +60,15 @@ impl Recording {
         self.places.partition_point(|it| *it < place)
     }
 
+    /// The disk once this many calls had been made.
+    pub fn disk(&self, calls: usize) -> Disk {
+        let mut disk = self.before.clone();
+        for (_, entry) in Journal::open(&self.journal).take(calls) {
+            disk.apply(entry);
+        }
+        disk
+    }
+
     /// The folder after power cuts, each after so many calls, in ascending order.
     pub fn images(&self, cuts: &[(usize, Unsynced)]) -> Vec<Image> {
         let mut disk = self.before.clone();

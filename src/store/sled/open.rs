@@ -212,6 +212,8 @@ pub(super) fn open(
         save(&sidecar, dir)?;
     }
     let meta = if replayed.reached == meta.settled {
+        // A process that was killed may have written this and not synced it; the journal goes now.
+        medium.sync(&db).map_err(disk(dir))?;
         meta
     } else {
         let settled = settle::put(&db, &medium, meta, &replayed.items, replayed.reached);
