@@ -11,7 +11,7 @@ use serde::Serialize;
 pub enum Mode {
     /// One Try of one participant: what a call costs.
     Raw,
-    /// No coordinator: the client itself makes the four calls, both Trys at once, then both Confirms.
+    /// No coordinator: the client itself makes the four calls, both tries at once, then both confirms.
     Direct,
     /// `direct` once more: its ratio to itself is the noise.
     #[value(skip)]

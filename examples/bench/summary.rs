@@ -54,7 +54,7 @@ const RATIOS: [(Mode, u32, f64); 4] = [
 ];
 /// How much longer a transaction on its own may take than the calls and syncs that it consists of.
 const LATENCY_FACTOR: f64 = 1.25;
-/// It waits for the client's call, both Trys and both Confirms, which are made at once, and for three syncs.
+/// It waits for the client's call, both tries and both confirms, which are made at once, and for three syncs.
 const CALLS: f64 = 3.0;
 const SYNCS: f64 = 3.0;
 
