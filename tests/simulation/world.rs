@@ -138,7 +138,8 @@ impl World {
         }
         let within_ms = CALM_MS_MAX + CALM_TICKS_MAX * self.tick_ms();
         *self.load.phase.lock() = Phase::Calm { without, within_ms };
-        let most = sim.elapsed() + Duration::from_millis(2 * within_ms);
+        // A client may come from a call it has long waited for; what it begins then has its time as well.
+        let most = sim.elapsed() + Duration::from_millis(CALM_SPANS_MAX * within_ms);
         while !self.load.is_over() && sim.elapsed() < most {
             step(sim);
         }
@@ -305,6 +306,8 @@ const LOOKED_AT: Duration = Duration::from_secs(480);
 /// What a transaction may take when nothing is in its way: some time, and some steps of the network.
 const CALM_MS_MAX: u64 = 1_500;
 const CALM_TICKS_MAX: u64 = 60;
+/// For how many times as long the calm lasts at most.
+const CALM_SPANS_MAX: u64 = 10;
 
 fn step(sim: &mut Sim<'_>) {
     sim.step().expect("no host of ours returns an error");
