@@ -49,6 +49,18 @@ struct Booking {
     begun: Arc<Notify>,
 }
 
+impl Booking {
+    /// One with a gate, what opens it, and what tells that a Try waits there.
+    fn gated() -> (Self, Arc<Notify>, Arc<Notify>) {
+        let (gate, begun) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+        let booking = Self {
+            gate: Some(Arc::clone(&gate)),
+            begun: Arc::clone(&begun),
+        };
+        (booking, gate, begun)
+    }
+}
+
 impl Resource<Seats> for Booking {
     const NAME: &'static str = "seat";
     type Request = Ask;
@@ -258,11 +270,7 @@ async fn a_coordinator_that_comes_back_finds_its_participants_again() {
     config.drain.value = Duration::ZERO;
     let coordinator = Coordinator::start("127.0.0.1:0", &config, &store).await;
     let fence = fence();
-    let booking = Booking {
-        gate: Some(Arc::default()),
-        ..Booking::default()
-    };
-    let (gate, begun) = (booking.gate.clone().unwrap(), Arc::clone(&booking.begun));
+    let (booking, gate, begun) = Booking::gated();
     let process = Process::start(coordinator.url(), &fence, booking);
     let caller = coordinator.submit(order("o1"));
     within(begun.notified()).await;
@@ -294,11 +302,7 @@ async fn a_participant_that_shuts_down_ends_what_it_has_and_the_next_one_goes_on
     let coordinator =
         Coordinator::start("127.0.0.1:0", &config(&["airline=sessions"]), &store).await;
     let fence = fence();
-    let booking = Booking {
-        gate: Some(Arc::default()),
-        ..Booking::default()
-    };
-    let (gate, begun) = (booking.gate.clone().unwrap(), Arc::clone(&booking.begun));
+    let (booking, gate, begun) = Booking::gated();
     let old = Process::start(coordinator.url(), &fence, booking);
     let first = coordinator.submit(order("o1"));
     within(begun.notified()).await;
@@ -319,11 +323,7 @@ async fn a_coordinator_that_shuts_down_takes_the_last_replies_and_does_not_wait_
     let coordinator =
         Coordinator::start("127.0.0.1:0", &config(&["airline=sessions"]), &store).await;
     let fence = fence();
-    let booking = Booking {
-        gate: Some(Arc::default()),
-        ..Booking::default()
-    };
-    let (gate, begun) = (booking.gate.clone().unwrap(), Arc::clone(&booking.begun));
+    let (booking, gate, begun) = Booking::gated();
     let process = Process::start(coordinator.url(), &fence, booking);
     let caller = coordinator.submit(order("o1"));
     within(begun.notified()).await;

@@ -274,20 +274,12 @@ impl Store for SledStore {
     fn read(&self, id: &TransactionId) -> Result<Option<Arc<Record>>, StoreError> {
         let (cursor, bytes) = match self.shared.with(|durable| durable.find(id))? {
             Found::Nothing => return Ok(None),
-            Found::Recent(cursor, item) => match &item.entry {
-                Some(entry) => (cursor, Some(entry.bytes.clone())),
-                None => return Ok(None),
-            },
+            Found::Recent(cursor, entry) => (cursor, Some(entry.bytes.clone())),
             Found::InTree(cursor, bytes) => (cursor, bytes),
         };
-        match readable(id, bytes) {
-            Ok(record) => Ok(Some(Arc::new(record))),
-            Err(reason) => {
-                self.shared.quarantine(cursor);
-                let (id, reason) = (id.clone(), reason.into());
-                Err(StoreError::Corrupt { id, reason })
-            }
-        }
+        let record = readable(id, bytes);
+        let record = record.map_err(|reason| self.shared.corrupt(cursor, id, reason))?;
+        Ok(Some(Arc::new(record)))
     }
 
     fn unfinished(
@@ -370,6 +362,13 @@ impl Shared {
                 Err(self.breaker.trip(format!("reading panicked: {text}")))
             }
         }
+    }
+
+    /// Quarantines a record that can't be read; what to say of it.
+    fn corrupt(&self, cursor: Cursor, id: &TransactionId, reason: String) -> StoreError {
+        self.quarantine(cursor);
+        let (id, reason) = (id.clone(), reason.into());
+        StoreError::Corrupt { id, reason }
     }
 
     fn quarantine(&self, cursor: Cursor) {

@@ -254,10 +254,9 @@ impl Opened {
     /// # Errors
     /// When one of them can't be written.
     pub(super) fn boot(&mut self) -> Result<(), OpenError> {
-        // A start that was cut off between the two. Were they to come two apart, the sidecar would be
-        // taken for an older copy.
+        // A start that was cut off between the two; opening has synced what it left. Were they to come two
+        // apart, the sidecar would be taken for an older copy.
         if self.sidecar.boot < self.meta.boot {
-            self.medium.sync(&self.db).map_err(disk(&self.dir))?;
             self.sidecar.boot = self.meta.boot;
             self.save(Phase::Open)?;
         }

@@ -106,26 +106,20 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::store::{
-        Record, SledOptions, UnixMs,
+        Record, UnixMs,
         codec::tests::smallest,
         sled::{
             entry::Entry,
             journal::{Batch, Change},
             keys,
-            open::{self, Missing, Opened},
+            open::Opened,
             recent::Recent,
+            tests::opened,
             verify,
         },
     };
-
-    fn opened(dir: &Path) -> Opened {
-        let opened = open::open(dir, &SledOptions::default(), Missing::Create);
-        opened.expect("it is opened")
-    }
 
     fn item(number: u64, revision: u64) -> (Cursor, Item) {
         let id = tercet_core::ids::TransactionId::parse(&format!("t{number}"));

@@ -4,11 +4,16 @@ use tercet_core::transaction::State;
 
 use super::*;
 
+/// What the threads begin with, before there are any.
+pub(super) fn opened(dir: &Path) -> Opened {
+    let opened = open::open(dir, &SledOptions::default(), Missing::Create);
+    opened.expect("it is opened")
+}
+
 #[tokio::test]
 async fn what_could_not_be_made_durable_is_never_shown() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let opened = open::open(dir.path(), &SledOptions::default(), Missing::Create);
-    let mut opened = opened.expect("it is opened");
+    let mut opened = opened(dir.path());
     opened.journal = opened.journal.that_fails();
     let store = SledStore::start(opened).expect("it is started");
     let record = codec::tests::smallest();
@@ -22,8 +27,7 @@ async fn what_could_not_be_made_durable_is_never_shown() {
 #[test]
 fn a_record_that_is_settled_while_its_next_revision_is_written_leaves_nothing_behind() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let opened = open::open(dir.path(), &SledOptions::default(), Missing::Create);
-    let mut workers = Workers::of(opened.expect("it is opened"));
+    let mut workers = Workers::of(opened(dir.path()));
     let (writer, settler) = (&mut workers.writer, &mut workers.settler);
     let unfinished = codec::tests::smallest();
     let mut finished = unfinished.clone();

@@ -3,14 +3,17 @@
 //! A batch becomes recent when it is durable in the journal. The database is changed only at places that
 //! are covered by something recent, and these are uncovered only when it is durable there.
 
+use std::sync::Arc;
+
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use prost::bytes::Bytes;
 use sled::{Db, IVec};
 use tercet_core::ids::TransactionId;
 
 use super::{
+    entry::Entry,
     keys::{self, CHUNK_BYTES},
-    recent::{Item, Recent},
+    recent::Recent,
 };
 use crate::store::{Cursor, Listing, Unfinished, UnixMs, codec};
 
@@ -31,7 +34,7 @@ pub(super) struct Durable<'a> {
 /// Where a transaction's record is.
 pub(super) enum Found {
     Nothing,
-    Recent(Cursor, Item),
+    Recent(Cursor, Arc<Entry>),
     /// In the database, or its bytes ought to be. Missing parts show as a wrong length.
     InTree(Cursor, Option<Bytes>),
 }
@@ -70,7 +73,8 @@ impl Durable<'_> {
     /// The last word on a transaction.
     pub(super) fn find(&self, id: &TransactionId) -> sled::Result<Found> {
         if let Some((cursor, item)) = self.recent.find(id) {
-            return Ok(Found::Recent(cursor, item.clone()));
+            let entry = item.entry.clone();
+            return Ok(entry.map_or(Found::Nothing, |entry| Found::Recent(cursor, entry)));
         }
         let Some(value) = self.db.get(keys::id(id))? else {
             return Ok(Found::Nothing);

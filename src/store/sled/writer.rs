@@ -75,14 +75,6 @@ pub(super) struct Writer {
 /// Who waits, and what to tell them once the batch is durable.
 type Answers = Vec<(Reply, Result<(), StoreError>)>;
 
-/// Why one write was not taken.
-enum Refused {
-    /// Only this one: it changes nothing, the others go on.
-    Write(StoreError),
-    /// The store has failed.
-    Broken(StoreError),
-}
-
 /// What a write is compared with.
 struct Stored {
     cursor: Cursor,
@@ -171,14 +163,14 @@ impl Writer {
                 }
                 What::Purge { id, revision } => self.purge(&mut fresh, id, revision),
             };
-            let (result, broken) = match taken {
-                Ok(()) => (Ok(()), None),
-                Err(Refused::Write(error)) => (Err(error), None),
-                Err(Refused::Broken(error)) => (Ok(()), Some(error)),
+            // Any other error refuses this one write only: it changes nothing, the others go on.
+            let broken = match &taken {
+                Err(error @ StoreError::Broken(_)) => Some(error.to_string()),
+                _ => None,
             };
-            answers.push((reply, result));
-            if let Some(error) = broken {
-                return Err(error.to_string());
+            answers.push((reply, taken));
+            if let Some(broken) = broken {
+                return Err(broken);
             }
             let full = bytes >= BATCH_BYTES_MAX;
             next = if full { None } else { queue.try_recv().ok() };
@@ -191,11 +183,11 @@ impl Writer {
     pub(super) fn taken(&mut self, record: &crate::store::Record) -> Result<Recent, String> {
         let mut fresh = Recent::default();
         let taken = self.commit(&mut fresh, Entry::of(record));
-        taken.map(|()| fresh).map_err(|_| "it was refused".into())
+        taken.map(|()| fresh).map_err(|error| error.to_string())
     }
 
     /// Takes a record, if it follows the one that is stored.
-    fn commit(&mut self, fresh: &mut Recent, entry: Entry) -> Result<(), Refused> {
+    fn commit(&mut self, fresh: &mut Recent, entry: Entry) -> Result<(), StoreError> {
         let stored = self.stored(fresh, &entry.id)?;
         let (found, epoch) = stored.as_ref().map_or((0, 0), |it| (it.revision, it.epoch));
         if found.checked_add(1) != Some(entry.revision) || epoch > entry.epoch {
@@ -219,7 +211,7 @@ impl Writer {
         fresh: &mut Recent,
         id: TransactionId,
         revision: u64,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), StoreError> {
         let Some(stored) = self.stored(fresh, &id)? else {
             return Err(conflict(id, 0));
         };
@@ -241,30 +233,24 @@ impl Writer {
         self.arrived
     }
 
-    fn stored(&self, fresh: &Recent, id: &TransactionId) -> Result<Option<Stored>, Refused> {
+    fn stored(&self, fresh: &Recent, id: &TransactionId) -> Result<Option<Stored>, StoreError> {
         if let Some((cursor, item)) = fresh.find(id) {
-            return Ok(Stored::of(cursor, item));
+            let entry = item.entry.as_ref();
+            return Ok(entry.map(|entry| Stored::of(cursor, entry)));
         }
-        let found = self.shared.with(|durable| durable.find(id));
-        match found.map_err(Refused::Broken)? {
+        match self.shared.with(|durable| durable.find(id))? {
             Found::Nothing => Ok(None),
-            Found::Recent(cursor, item) => Ok(Stored::of(cursor, &item)),
+            Found::Recent(cursor, entry) => Ok(Some(Stored::of(cursor, &entry))),
             Found::InTree(cursor, bytes) => {
                 let bytes = bytes.ok_or_else(|| MISSING.to_owned());
                 let head = bytes.and_then(|it| codec::decode_head(it).map_err(|e| e.to_string()));
-                match head {
-                    Ok(head) => Ok(Some(Stored {
-                        cursor,
-                        revision: head.revision,
-                        epoch: head.epoch,
-                        finished: head.finished,
-                    })),
-                    Err(reason) => {
-                        self.shared.quarantine(cursor);
-                        let (id, reason) = (id.clone(), reason.into());
-                        Err(Refused::Write(StoreError::Corrupt { id, reason }))
-                    }
-                }
+                let head = head.map_err(|reason| self.shared.corrupt(cursor, id, reason))?;
+                Ok(Some(Stored {
+                    cursor,
+                    revision: head.revision,
+                    epoch: head.epoch,
+                    finished: head.finished,
+                }))
             }
         }
     }
@@ -343,15 +329,13 @@ impl Writer {
 }
 
 impl Stored {
-    /// None for what was purged.
-    fn of(cursor: Cursor, item: &Item) -> Option<Self> {
-        let entry = item.entry.as_ref()?;
-        Some(Self {
+    fn of(cursor: Cursor, entry: &Entry) -> Self {
+        Self {
             cursor,
             revision: entry.revision,
             epoch: entry.epoch,
             finished: entry.due_ms.is_none(),
-        })
+        }
     }
 }
 
@@ -367,6 +351,6 @@ impl Change {
     }
 }
 
-fn conflict(id: TransactionId, found: u64) -> Refused {
-    Refused::Write(StoreError::Conflict { id, found })
+fn conflict(id: TransactionId, found: u64) -> StoreError {
+    StoreError::Conflict { id, found }
 }
