@@ -48,10 +48,20 @@ fn random_write(model: &MemoryStore, random: &mut fastrand::Rng) -> Write {
     let stored = model.read(&id(&name)).expect("it is read");
     let Some(stored) = stored else {
         let key = format!("key-{}", random.u32(..20));
-        let payload = vec![1; random.usize(..2_000)];
+        let payload = vec![1; random.usize(..4_000)];
         let record = fresh_with(model, &name, &key, &payload);
         return Write::Commit(Arc::new(record));
     };
+    if stored.transaction.state.is_terminal() && random.bool() {
+        let keep_until_ms = Some(random.i64(..100));
+        let (revision, cut_down) = (stored.revision + 1, true);
+        return Write::Commit(Arc::new(Record {
+            revision,
+            cut_down,
+            keep_until_ms,
+            ..(*stored).clone()
+        }));
+    }
     if stored.transaction.state.is_terminal() {
         return Write::Purge(name, stored.revision - u64::from(random.u8(..8) == 0));
     }
@@ -98,6 +108,14 @@ fn assert_same(store: &SledStore, model: &MemoryStore) {
         store.unfinished(None, 100_000),
         model.unfinished(None, 100_000)
     );
+    for limit in [1, 10, 100_000] {
+        let times = |store: &dyn Store| {
+            let found = store.outlived(50, limit).expect("they are read");
+            let until_ms = |id| store.read(id).ok()??.keep_until_ms;
+            found.iter().map(until_ms).collect::<Vec<_>>()
+        };
+        assert_eq!(times(store), times(model));
+    }
     assert_eq!(store.outlived(50, 100_000), model.outlived(50, 100_000));
 }
 

@@ -33,7 +33,7 @@ async fn a_sound_store_is_counted_and_left_as_it_is() {
 #[tokio::test]
 async fn what_is_wrong_with_a_store_is_found() {
     type Change = fn(&sled::Db);
-    let cases: [(Change, &str); 6] = [
+    let cases: [(Change, &str); 8] = [
         (
             |db| remove(db, b"U"),
             "is missing among the unfinished transactions",
@@ -44,6 +44,8 @@ async fn what_is_wrong_with_a_store_is_found() {
             "is missing among the finished transactions",
         ),
         (|db| remove(db, b"R"), "it is missing, but its id is there"),
+        (|db| remove(db, b"P"), "it is missing, but its id is there"),
+        (|db| remove(db, b"It4"), "in a pack where nobody finds it"),
         (
             |db| remove(db, b"I"),
             "4 records were found, but there should be 5",

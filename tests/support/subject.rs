@@ -66,19 +66,26 @@ impl Subject {
     }
 }
 
-/// Flips one bit in the middle of a record, behind the store's back.
+/// Flips one bit of a record, behind the store's back.
 pub(crate) fn corrupt(dir: &Path, id: &TransactionId) {
     meddle(dir, |db| {
         let key = [b"I", id.as_str().as_bytes()].concat();
-        let cursor = db.get(key).expect("it is read").expect("the id is there");
-        let key = [b"R", &cursor[..]].concat();
+        let place = db.get(key).expect("it is read").expect("the id is there");
+        let (cursor, pack) = place.split_at(8);
+        let key = match pack {
+            [] => [b"R", cursor].concat(),
+            pack => [b"P", pack].concat(),
+        };
         let mut value = db
             .get(&key)
             .expect("it is read")
             .expect("it is there")
             .to_vec();
-        let middle = value.len() / 2;
-        value[middle] ^= 1;
+        // Other records may stand in the same value: this one has its id in it.
+        let name = [&[id.as_str().len() as u8], id.as_str().as_bytes()].concat();
+        let mut places = value.windows(name.len());
+        let at = places.position(|place| place == name);
+        value[at.expect("it has its id in it") + 1] ^= 1;
         db.insert(key, value).expect("it is written");
     });
 }

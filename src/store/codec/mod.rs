@@ -131,6 +131,7 @@ pub(super) fn counted(what: &'static str, number: u64) -> Result<u64, DecodeErro
 /// What a store has to know of a record to put another in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Head {
+    pub(super) id: String,
     pub(super) revision: u64,
     pub(super) epoch: u64,
     pub(super) finished: bool,

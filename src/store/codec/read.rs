@@ -47,6 +47,7 @@ pub(super) fn head(it: wire::Head) -> Result<Head, DecodeError> {
     let origin = it.origin.ok_or(DecodeError::Missing("origin"))?;
     let transaction = it.transaction.ok_or(DecodeError::Missing("transaction"))?;
     Ok(Head {
+        id: it.id,
         revision: revision(it.revision)?,
         epoch: counted("epoch", it.epoch)?,
         finished: State::of(transaction.state)?.is_terminal(),

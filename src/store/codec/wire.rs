@@ -40,6 +40,8 @@ pub(super) struct Record {
 /// A [`Record`] of which only these fields are read; the tags are the record's.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Head {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
     #[prost(uint64, tag = "2")]
     pub(super) revision: u64,
     #[prost(uint64, tag = "3")]

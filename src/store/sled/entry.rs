@@ -6,7 +6,7 @@ use prost::bytes::Bytes;
 use sled::IVec;
 use tercet_core::ids::TransactionId;
 
-use super::keys::{self, CHUNK_BYTES};
+use super::keys::{self, CHUNK_BYTES, Place};
 use crate::store::{Cursor, Record, UnixMs, codec};
 
 /// A record's bytes, and what stands in the indexes because of it.
@@ -46,9 +46,18 @@ impl Entry {
         self.keep_until_ms.filter(|_| self.due_ms.is_none())
     }
 
-    /// All that stands in the tree for it, once it has this place.
-    pub(super) fn in_tree(&self, cursor: Cursor) -> impl Iterator<Item = (Vec<u8>, IVec)> {
-        let id = (keys::id(&self.id), IVec::from(&cursor.to_be_bytes()));
+    /// What stands in the tree for it wherever it is.
+    pub(super) fn indexes(&self, place: Place) -> impl Iterator<Item = (Vec<u8>, IVec)> {
+        let id = (keys::id(&self.id), place.to_value());
+        let business_key = (!self.business_key.is_empty()).then(|| {
+            let key = keys::business_key(&self.business_key, place.cursor);
+            (key, keys::pack_value(place.pack))
+        });
+        [id].into_iter().chain(business_key)
+    }
+
+    /// What stands in the tree besides, when it stands by itself.
+    pub(super) fn by_itself(&self, cursor: Cursor) -> impl Iterator<Item = (Vec<u8>, IVec)> {
         let chunks = self.bytes.chunks(CHUNK_BYTES).enumerate();
         let chunks = chunks.map(move |(number, it)| (keys::chunk(cursor, number), it.into()));
         let unfinished = self.due_ms.map(|due_ms| {
@@ -59,11 +68,6 @@ impl Entry {
             let key = keys::keep_until(keep_until_ms, cursor);
             (key, self.id.as_str().into())
         });
-        let business_key = (!self.business_key.is_empty()).then(|| {
-            let key = keys::business_key(&self.business_key, cursor);
-            (key, IVec::default())
-        });
-        let indexes = unfinished.into_iter().chain(kept).chain(business_key);
-        [id].into_iter().chain(chunks).chain(indexes)
+        chunks.chain(unfinished).chain(kept)
     }
 }

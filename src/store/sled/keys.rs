@@ -4,12 +4,13 @@
 //! | key | value |
 //! |---|---|
 //! | `M` | [`Meta`](super::meta::Meta), rewritten with each batch |
-//! | `I` id | cursor |
-//! | `R` cursor | the first [`CHUNK_BYTES`] of a record |
+//! | `I` id | [`Place`] |
+//! | `R` cursor | the first [`CHUNK_BYTES`] of a record that stands by itself |
 //! | `C` cursor, number | each further [`CHUNK_BYTES`] of it |
+//! | `P` cursor of the first it ever had | a [`Pack`](super::pack::Pack) of finished records |
 //! | `U` cursor | due time, id: unfinished transactions |
-//! | `B` length, business key, cursor | nothing |
-//! | `K` time, cursor | id: finished transactions by the time until which they are kept |
+//! | `B` length, business key, cursor | the cursor of its pack, or nothing |
+//! | `K` time, cursor | finished transactions by the time until which they are kept: id, or nothing for a pack by the earliest of its records |
 //!
 //! Numbers are big-endian, so that keys sort as the numbers do. A cursor is the sequence number a
 //! record got when it arrived: records lie in the order in which they are written first, rewritten
@@ -17,6 +18,7 @@
 
 use std::ops::Range;
 
+use sled::IVec;
 use tercet_core::ids::TransactionId;
 
 use crate::store::{Cursor, UnixMs};
@@ -27,6 +29,35 @@ use crate::store::{Cursor, UnixMs};
 pub(super) const CHUNK_BYTES: usize = 32 * 1024;
 
 pub(super) const META: &[u8] = b"M";
+
+/// Where a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) cursor: Cursor,
+    /// The pack it is in, if it doesn't stand by itself.
+    pub(super) pack: Option<Cursor>,
+}
+
+impl Place {
+    /// Of a record that stands by itself.
+    pub(super) fn alone(cursor: Cursor) -> Self {
+        let pack = None;
+        Self { cursor, pack }
+    }
+
+    /// As the value of `I`.
+    pub(super) fn to_value(self) -> IVec {
+        let pack = pack_value(self.pack);
+        [&self.cursor.to_be_bytes(), &pack[..]].concat().into()
+    }
+
+    pub(super) fn of_value(value: &[u8]) -> Option<Self> {
+        let (cursor, pack) = value.split_first_chunk()?;
+        let cursor = Cursor::from_be_bytes(*cursor);
+        let pack = read_pack_value(pack)?;
+        Some(Self { cursor, pack })
+    }
+}
 
 pub(super) fn id(id: &TransactionId) -> Vec<u8> {
     [b"I", id.as_str().as_bytes()].concat()
@@ -47,6 +78,11 @@ pub(super) fn chunk(cursor: Cursor, number: usize) -> Vec<u8> {
         ]
         .concat(),
     }
+}
+
+/// The pack whose first record had this cursor.
+pub(super) fn pack(cursor: Cursor) -> Vec<u8> {
+    numbered(b'P', cursor)
 }
 
 pub(super) fn unfinished(cursor: Cursor) -> Vec<u8> {
@@ -73,6 +109,11 @@ pub(super) fn records(cursors: Range<Cursor>) -> Range<Vec<u8>> {
     record(cursors.start)..record(cursors.end)
 }
 
+/// All packs whose first record has had a cursor in this range.
+pub(super) fn packs(cursors: Range<Cursor>) -> Range<Vec<u8>> {
+    pack(cursors.start)..pack(cursors.end)
+}
+
 /// All unfinished ones whose cursor is in this range.
 pub(super) fn unfinished_in(cursors: Range<Cursor>) -> Range<Vec<u8>> {
     unfinished(cursors.start)..unfinished(cursors.end)
@@ -88,11 +129,11 @@ pub(super) fn kept_until(now_ms: UnixMs) -> Range<Vec<u8>> {
     keep_until(UnixMs::MIN, 0)..keep_until(now_ms, Cursor::MAX)
 }
 
-/// The cursor that this key ends with, if it is one of `R`, `U`, `B` or `K`.
+/// The cursor that this key ends with, if it is one of `R`, `P`, `U`, `B` or `K`.
 pub(super) fn cursor(key: &[u8]) -> Option<Cursor> {
     let (rest, cursor) = key.split_last_chunk()?;
     let indexed = match (rest.split_first()?, rest.len()) {
-        ((b'R' | b'U', _), 1) | ((b'K', _), 9) => true,
+        ((b'R' | b'P' | b'U', _), 1) | ((b'K', _), 9) => true,
         ((b'B', rest), _) => rest.len() >= 8,
         _ => false,
     };
@@ -105,9 +146,18 @@ pub(super) fn read_keep_until(key: &[u8]) -> Option<UnixMs> {
     Some((u64::from_be_bytes(*time) ^ (1 << 63)).cast_signed())
 }
 
-/// The cursor that `I` has as its value.
-pub(super) fn cursor_value(value: &[u8]) -> Option<Cursor> {
-    <[u8; 8]>::try_from(value).ok().map(Cursor::from_be_bytes)
+/// The value of `B`.
+pub(super) fn pack_value(pack: Option<Cursor>) -> IVec {
+    pack.map_or_else(IVec::default, |pack| IVec::from(&pack.to_be_bytes()))
+}
+
+/// The pack that a value of `B` names, if any; none at all when it is no such value.
+pub(super) fn read_pack_value(value: &[u8]) -> Option<Option<Cursor>> {
+    if value.is_empty() {
+        return Some(None);
+    }
+    let pack = <[u8; 8]>::try_from(value).ok()?;
+    Some(Some(Cursor::from_be_bytes(pack)))
 }
 
 /// Due time and id of an unfinished one.
@@ -147,8 +197,12 @@ mod tests {
             let value = unfinished_value(due_ms, &id);
             prop_assert_eq!(read_unfinished(&value), Some((due_ms, id.clone())));
             prop_assert_eq!(read_id(&super::id(&id)[1..]), Some(id));
-            prop_assert_eq!(cursor_value(&at.to_be_bytes()), Some(at));
-            let keys = [record(at), unfinished(at), keep_until(due_ms, at), business_key(&text, at)];
+            for pack in [None, Some(due_ms.cast_unsigned())] {
+                let place = Place { cursor: at, pack };
+                prop_assert_eq!(Place::of_value(&place.to_value()), Some(place));
+                prop_assert_eq!(read_pack_value(&pack_value(pack)), Some(pack));
+            }
+            let keys = [record(at), pack(at), unfinished(at), keep_until(due_ms, at), business_key(&text, at)];
             for key in keys {
                 prop_assert_eq!(cursor(&key), Some(at));
             }
@@ -163,7 +217,7 @@ mod tests {
             if let Some(id) = read_id(&bytes) {
                 prop_assert_eq!(id.as_str().as_bytes(), &*bytes);
             }
-            prop_assert_eq!(cursor_value(&bytes).is_some(), bytes.len() == 8);
+            prop_assert_eq!(Place::of_value(&bytes).is_some(), [8, 16].contains(&bytes.len()));
             prop_assert!(cursor(&bytes).is_none() || bytes.len() >= 9);
         }
     }

@@ -25,6 +25,9 @@ pub(super) struct Meta {
     /// All entries but this one, folded: see [`entry_digest`].
     #[prost(fixed64, tag = "6")]
     pub(super) digest: u64,
+    /// The last cursor that is or was in a pack.
+    #[prost(uint64, tag = "7")]
+    pub(super) packed: u64,
 }
 
 impl Meta {

@@ -14,7 +14,7 @@
 //! | `settle`, `stage` | from there into the database, many at once |
 //! | `view` | reads over both, that never show what is not durable |
 //! | `medium`, `waker` | what sled leaves undone when it syncs, and when the disk fails |
-//! | `entry`, `keys`, `meta` | what stands where in the database |
+//! | `entry`, `pack`, `keys`, `meta` | what stands where in the database |
 //! | `verify`, `transfer` | `tercet store verify`, `export` and `import` |
 //!
 //! A directory holds `db`, `conf`, `blobs/` and `snap.*`, which are sled's, and `tercet.store` (the
@@ -27,6 +27,7 @@ mod keys;
 mod medium;
 mod meta;
 mod open;
+mod pack;
 mod recent;
 mod replay;
 mod settle;

@@ -113,11 +113,12 @@ mod tests {
         sled::{
             entry::Entry,
             journal::{Batch, Change},
-            keys,
+            keys::{self, Place},
             open::Opened,
             recent::Recent,
             tests::opened,
             verify,
+            view::gather,
         },
     };
 
@@ -167,9 +168,11 @@ mod tests {
         let after = opened(dir.path());
         assert_eq!((after.meta.settled, after.meta.records), (3, 20));
         for (cursor, item) in items {
-            let stored = after.db.get(keys::record(cursor)).expect("it is read");
-            let expected = item.entry.expect("it was committed").bytes.clone();
-            assert_eq!(stored.expect("it is there"), &expected[..]);
+            let place = after.db.get(keys::id(&item.id)).expect("it is read");
+            let place = Place::of_value(&place.expect("it is there")).expect("it is a place");
+            assert_eq!((place.cursor, place.pack.is_some()), (cursor, cursor <= 10));
+            let stored = gather(place, |key| after.db.get(key)).expect("it is read");
+            assert_eq!(stored, item.entry.map(|entry| entry.bytes.clone()));
         }
         drop(after);
         let verified = verify(dir.path(), &mut |_| {}).expect("it is read");

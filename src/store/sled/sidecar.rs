@@ -181,6 +181,7 @@ mod tests {
             arrived: 5,
             records: 4,
             digest: 77,
+            packed: 3,
         }
     }
 

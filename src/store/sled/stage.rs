@@ -7,9 +7,10 @@ use tercet_core::ids::TransactionId;
 
 use super::{
     entry::Entry,
-    keys,
+    keys::{self, Place},
     meta::{Meta, entry_digest},
-    view::{chunk_count, gather},
+    pack::Pack,
+    view::{alone, chunk_count},
 };
 use crate::store::{
     Cursor,
@@ -22,6 +23,8 @@ pub(super) struct Stage<'a> {
     meta: Meta,
     changes: BTreeMap<Vec<u8>, Change>,
     bytes: usize,
+    /// The pack that takes more still, by its place.
+    filling: Option<(Cursor, Pack)>,
 }
 
 /// One key; what was only read has the same value twice.
@@ -38,6 +41,7 @@ impl<'a> Stage<'a> {
             meta,
             changes: BTreeMap::new(),
             bytes: 0,
+            filling: None,
         }
     }
 
@@ -46,25 +50,38 @@ impl<'a> Stage<'a> {
         self.bytes
     }
 
-    /// Puts a record in its place, whatever is there.
+    /// Puts a record in its place, whatever is there. One that is in a pack stays there.
     pub(super) fn put(&mut self, cursor: Cursor, entry: &Entry) -> sled::Result<()> {
-        self.clear(cursor)?;
-        for (key, value) in entry.in_tree(cursor) {
+        let pack = self.clear(cursor, &entry.id)?;
+        let pack = pack.filter(|_| Pack::takes(entry));
+        let place = Place { cursor, pack };
+        for (key, value) in entry.indexes(place) {
             self.set(key, Some(value))?;
+        }
+        match pack {
+            Some(pack) => self.edit(pack, |pack| pack.put(cursor, entry.bytes.clone()))?,
+            None => {
+                for (key, value) in entry.by_itself(cursor) {
+                    self.set(key, Some(value))?;
+                }
+            }
         }
         self.arrived(cursor, entry);
         Ok(())
     }
 
-    /// The same where there is certainly nothing: spares looking.
+    /// The same where there is certainly nothing: spares looking, and what is finished goes into a pack.
     pub(super) fn put_first(&mut self, cursor: Cursor, entry: &Entry) {
-        for (key, value) in entry.in_tree(cursor) {
-            let change = self.changes.entry(key);
-            let empty = Change {
-                before: None,
-                after: None,
-            };
-            change.or_insert(empty).after = Some(value);
+        let fits = Pack::takes(entry) && cursor > self.meta.packed;
+        let pack = fits.then(|| self.fill(cursor, entry));
+        let place = Place { cursor, pack };
+        for (key, value) in entry.indexes(place) {
+            self.set_first(key, value);
+        }
+        if pack.is_none() {
+            for (key, value) in entry.by_itself(cursor) {
+                self.set_first(key, value);
+            }
         }
         self.arrived(cursor, entry);
     }
@@ -80,12 +97,10 @@ impl<'a> Stage<'a> {
 
     /// Takes away the record at this place, if there is one.
     pub(super) fn remove(&mut self, cursor: Cursor, id: &TransactionId) -> sled::Result<()> {
-        self.clear(cursor)?;
-        let key = keys::id(id);
+        self.clear(cursor, id)?;
         // The id may have come again since.
-        let here = cursor.to_be_bytes();
-        if self.value(&key)?.is_some_and(|value| value == here) {
-            self.set(key, None)?;
+        if self.place(id)?.is_some_and(|place| place.cursor == cursor) {
+            self.set(keys::id(id), None)?;
         }
         self.meta.arrived = self.meta.arrived.max(cursor);
         Ok(())
@@ -94,6 +109,7 @@ impl<'a> Stage<'a> {
     /// The batch, and the account that stands in it, which says that all up to the journal's batch
     /// `settled` is in the database.
     pub(super) fn finish(mut self, settled: u64) -> (Batch, Meta) {
+        self.close_pack();
         let mut batch = Batch::default();
         self.meta.settled = settled;
         for (key, Change { before, after }) in self.changes {
@@ -122,10 +138,52 @@ impl<'a> Stage<'a> {
         self.bytes += entry.bytes.len();
     }
 
-    /// Takes away all that stands there because of the record at this place, but its id's entry. One that
-    /// can't be read keeps its indexes: `verify` names them.
-    fn clear(&mut self, cursor: Cursor) -> sled::Result<()> {
-        let Some(bytes) = gather(cursor, |key| self.value(key))? else {
+    /// Adds a record to the last pack of all, or to a new one; says to which.
+    fn fill(&mut self, cursor: Cursor, entry: &Entry) -> Cursor {
+        let (first, pack) = self.filling.get_or_insert((cursor, Pack::default()));
+        let first = *first;
+        pack.put(cursor, entry.bytes.clone());
+        self.meta.packed = cursor;
+        if pack.is_full() {
+            self.close_pack();
+        }
+        first
+    }
+
+    fn close_pack(&mut self) {
+        let Some((first, pack)) = self.filling.take() else {
+            return;
+        };
+        if let Some(earliest_ms) = pack.earliest_ms() {
+            self.set_first(keys::keep_until(earliest_ms, first), IVec::default());
+        }
+        self.set_first(keys::pack(first), pack.to_value());
+    }
+
+    /// Takes away all that stands there because of the record at this place, but its id's entry; says
+    /// which pack it was in. One that can't be read keeps its indexes: `verify` names them.
+    fn clear(&mut self, cursor: Cursor, id: &TransactionId) -> sled::Result<Option<Cursor>> {
+        let place = self.place(id)?.filter(|place| place.cursor == cursor);
+        let packed = match place.and_then(|place| place.pack) {
+            Some(pack) => self.pack(pack)?.map(|members| (pack, members)),
+            None => None,
+        };
+        let Some((pack, members)) = packed else {
+            self.clear_alone(cursor)?;
+            return Ok(None);
+        };
+        let head = members.find(cursor).cloned().map(codec::decode_head);
+        if let Some(Ok(head)) = head
+            && let Some(key) = head.business_key_key(cursor)
+        {
+            self.set(key, None)?;
+        }
+        self.edit(pack, |pack| pack.remove(cursor))?;
+        Ok(Some(pack))
+    }
+
+    fn clear_alone(&mut self, cursor: Cursor) -> sled::Result<()> {
+        let Some(bytes) = alone(cursor, |key| self.value(key))? else {
             return Ok(());
         };
         for number in 0..chunk_count(&bytes) {
@@ -133,11 +191,39 @@ impl<'a> Stage<'a> {
         }
         self.set(keys::unfinished(cursor), None)?;
         if let Ok(head) = codec::decode_head(bytes) {
-            for key in head.index_keys(cursor) {
+            let kept = head.keep_until_ms.filter(|_| head.finished);
+            let kept = kept.map(|keep_until_ms| keys::keep_until(keep_until_ms, cursor));
+            for key in kept.into_iter().chain(head.business_key_key(cursor)) {
                 self.set(key, None)?;
             }
         }
         Ok(())
+    }
+
+    /// Changes what is in a pack that can be read.
+    fn edit(&mut self, first: Cursor, change: impl FnOnce(&mut Pack)) -> sled::Result<()> {
+        let mut pack = self.pack(first)?.unwrap_or_default();
+        if let Some(earliest_ms) = pack.earliest_ms() {
+            self.set(keys::keep_until(earliest_ms, first), None)?;
+        }
+        change(&mut pack);
+        if let Some(earliest_ms) = pack.earliest_ms() {
+            let key = keys::keep_until(earliest_ms, first);
+            self.set(key, Some(IVec::default()))?;
+        }
+        let value = (!pack.is_empty()).then(|| pack.to_value());
+        self.set(keys::pack(first), value)
+    }
+
+    /// A pack; none when it can't be read.
+    fn pack(&mut self, first: Cursor) -> sled::Result<Option<Pack>> {
+        let value = self.value(&keys::pack(first))?;
+        Ok(value.and_then(|value| Pack::of_value(value).ok()))
+    }
+
+    fn place(&mut self, id: &TransactionId) -> sled::Result<Option<Place>> {
+        let value = self.value(&keys::id(id))?;
+        Ok(value.and_then(|value| Place::of_value(&value)))
     }
 
     fn value(&mut self, key: &[u8]) -> sled::Result<Option<IVec>> {
@@ -161,14 +247,21 @@ impl<'a> Stage<'a> {
         }
         Ok(())
     }
+
+    /// Where there was nothing.
+    fn set_first(&mut self, key: Vec<u8>, value: IVec) {
+        let change = self.changes.entry(key);
+        let nothing = Change {
+            before: None,
+            after: None,
+        };
+        change.or_insert(nothing).after = Some(value);
+    }
 }
 
 impl Head {
-    fn index_keys(&self, cursor: Cursor) -> impl Iterator<Item = Vec<u8>> {
-        let kept = self.keep_until_ms.filter(|_| self.finished);
-        let kept = kept.map(|keep_until_ms| keys::keep_until(keep_until_ms, cursor));
+    fn business_key_key(&self, cursor: Cursor) -> Option<Vec<u8>> {
         let named = !self.business_key.is_empty();
-        let named = named.then(|| keys::business_key(&self.business_key, cursor));
-        kept.into_iter().chain(named)
+        named.then(|| keys::business_key(&self.business_key, cursor))
     }
 }

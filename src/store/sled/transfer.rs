@@ -5,8 +5,9 @@
 //! taken as they are stored. Without its footer an export is not whole.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io::{self, Read, Write},
+    iter,
     path::{Path, PathBuf},
 };
 
@@ -16,11 +17,11 @@ use tercet_core::ids::{Realm, TransactionId};
 
 use super::{
     entry::Entry,
-    keys,
+    keys::{self, Place},
     open::{self, Missing, OpenError, Opened, SledOptions, damaged},
     sidecar::Phase,
     stage::Stage,
-    view::gather,
+    view::{gather, places_in},
 };
 use crate::store::{
     Cursor,
@@ -181,13 +182,12 @@ pub fn export(
     write_item(to, Content::Header(frame::seal(&header).into()))?;
     let mut footer = Footer::default();
     let mut corrupt = BTreeMap::new();
-    for entry in opened.db.range(keys::records(0..Cursor::MAX)) {
-        let (key, _) = entry.map_err(unreadable)?;
-        let cursor = keys::cursor(&key).unwrap_or_default();
-        let bytes = gather(cursor, |key| opened.db.get(key)).map_err(unreadable)?;
+    for place in arrivals(&opened.db) {
+        let place = place.map_err(unreadable)?;
+        let bytes = gather(place, |key| opened.db.get(key)).map_err(unreadable)?;
         let bytes = bytes.unwrap_or_default();
         if let Err(error) = codec::decode(bytes.clone()) {
-            corrupt.insert(cursor, error.to_string());
+            corrupt.insert(place.cursor, error.to_string());
             continue;
         }
         footer.count(&bytes);
@@ -198,7 +198,7 @@ pub fn export(
     to.flush().map_err(ExportError::Write)?;
     Ok(Exported {
         records: footer.records,
-        left_out: left_out(&opened.db, corrupt).map_err(unreadable)?,
+        left_out: left_out(&opened.db, &corrupt).map_err(unreadable)?,
     })
 }
 
@@ -273,25 +273,56 @@ fn write_item(to: &mut dyn Write, content: Content) -> Result<(), ExportError> {
     to.write_all(&bytes).map_err(ExportError::Write)
 }
 
+/// All places, in the order of arrival.
+fn arrivals(db: &Db) -> impl Iterator<Item = sled::Result<Place>> {
+    let alone = db.range(keys::records(0..Cursor::MAX)).map(|entry| {
+        let (key, _) = entry?;
+        Ok(Place::alone(keys::cursor(&key).unwrap_or_default()))
+    });
+    let packed = db.range(keys::packs(0..Cursor::MAX));
+    let packed = packed.flat_map(|entry| match entry {
+        Ok((key, value)) => places_in(&key, value).into_iter().map(Ok).collect(),
+        Err(error) => vec![Err(error)],
+    });
+    let (mut alone, mut packed) = (alone.peekable(), packed.peekable());
+    let next = |peeked: Option<&sled::Result<Place>>| match peeked {
+        Some(Ok(place)) => place.cursor,
+        Some(Err(_)) => 0,
+        None => Cursor::MAX,
+    };
+    iter::from_fn(move || {
+        if next(alone.peek()) <= next(packed.peek()) {
+            alone.next()
+        } else {
+            packed.next()
+        }
+    })
+}
+
 /// The ids of records that can't be read are found by looking for their places.
-fn left_out(db: &Db, mut corrupt: BTreeMap<Cursor, String>) -> sled::Result<Vec<LeftOut>> {
-    let mut left_out = Vec::new();
+fn left_out(db: &Db, corrupt: &BTreeMap<Cursor, String>) -> sled::Result<Vec<LeftOut>> {
+    let (mut left_out, mut named) = (Vec::new(), HashSet::new());
     if corrupt.is_empty() {
         return Ok(left_out);
     }
     for entry in db.scan_prefix(b"I") {
         let (key, value) = entry?;
-        let reason = keys::cursor_value(&value).and_then(|it| corrupt.remove(&it));
-        if let Some(reason) = reason {
-            let id = keys::read_id(&key[1..]);
+        let Some(place) = Place::of_value(&value) else {
+            continue;
+        };
+        // A pack that can't be read has one place for all its records.
+        let there = gather(place, |key| db.get(key))?.is_some();
+        let at = place.pack.filter(|_| !there).unwrap_or(place.cursor);
+        if let Some(reason) = corrupt.get(&at) {
+            named.insert(at);
+            let (id, reason) = (keys::read_id(&key[1..]), reason.clone());
             left_out.push(LeftOut { id, reason });
         }
     }
-    let id = None;
-    let nameless = corrupt.into_values();
-    left_out.extend(nameless.map(|reason| LeftOut {
-        id: id.clone(),
-        reason,
+    let nameless = corrupt.iter().filter(|(at, _)| !named.contains(at));
+    left_out.extend(nameless.map(|(_, reason)| {
+        let (id, reason) = (None, reason.clone());
+        LeftOut { id, reason }
     }));
     Ok(left_out)
 }

@@ -2,20 +2,19 @@
 
 use std::path::Path;
 
-use sled::Db;
+use sled::{Db, IVec};
 use tercet_core::ids::{Realm, TransactionId};
 
 use super::{
     entry::Entry,
-    keys,
+    keys::{self, Place},
     meta::entry_digest,
     open::{self, Missing, OpenError, SledOptions, damaged},
+    pack::Pack,
     readable,
     sidecar::FORMAT,
     view::gather,
 };
-use crate::store::Cursor;
-
 /// How many problems are described; all are counted.
 pub const PROBLEMS_MAX: usize = 100;
 
@@ -71,7 +70,8 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified, Ope
         problem_count: 0,
         problems: Vec::new(),
     };
-    let belonging = verified.records(&opened.db, progress).map_err(unreadable)?;
+    let mut belonging = verified.records(&opened.db, progress).map_err(unreadable)?;
+    belonging += verified.packs(&opened.db).map_err(unreadable)?;
     let (entries, digest) = digest(&opened.db).map_err(unreadable)?;
     verified.compare("records", verified.records, opened.meta.records);
     verified.compare(
@@ -95,17 +95,20 @@ impl Verified {
         let mut belonging = 0;
         for entry in db.scan_prefix(b"I") {
             let (key, value) = entry?;
-            let (Some(id), Some(cursor)) = (keys::read_id(&key[1..]), keys::cursor_value(&value))
+            let (Some(id), Some(place)) = (keys::read_id(&key[1..]), Place::of_value(&value))
             else {
                 self.problem(format!("the entry {key:?} names no transaction"));
                 continue;
             };
-            let bytes = gather(cursor, |key| db.get(key))?;
+            let bytes = gather(place, |key| db.get(key))?;
             match readable(&id, bytes.clone()) {
                 Ok(record) => {
-                    let bytes = bytes.unwrap_or_default();
-                    let entry = Entry::with(&record, bytes);
-                    belonging += self.entries(db, cursor, &entry)?;
+                    let entry = Entry::with(&record, bytes.unwrap_or_default());
+                    belonging += self.present(db, &id, entry.indexes(place))?;
+                    if place.pack.is_none() {
+                        let entries = entry.by_itself(place.cursor);
+                        belonging += self.present(db, &id, entries)?;
+                    }
                     self.records += 1;
                     self.unfinished += u64::from(entry.due_ms.is_some());
                 }
@@ -116,14 +119,56 @@ impl Verified {
         Ok(belonging)
     }
 
-    fn entries(&mut self, db: &Db, cursor: Cursor, entry: &Entry) -> sled::Result<u64> {
+    /// Looks at each pack, and whether each of its records is known to be there; says how many entries
+    /// belong to them.
+    fn packs(&mut self, db: &Db) -> sled::Result<u64> {
+        let mut belonging = 0;
+        for entry in db.scan_prefix(b"P") {
+            let (key, value) = entry?;
+            let first = keys::cursor(&key);
+            let (Some(first), Ok(pack)) = (first, Pack::of_value(value)) else {
+                self.problem(format!("the records in the pack {key:?} can't be read"));
+                continue;
+            };
+            belonging += 1;
+            if let Some(earliest_ms) = pack.earliest_ms() {
+                if db.contains_key(keys::keep_until(earliest_ms, first))? {
+                    belonging += 1;
+                } else {
+                    self.problem(format!(
+                        "the pack at {first} is missing among the finished transactions"
+                    ));
+                }
+            }
+            for (cursor, head) in pack.heads() {
+                let pack = Some(first);
+                let place = Place { cursor, pack }.to_value();
+                let key = [b"I", head.id.as_bytes()].concat();
+                if db.get(key)? != Some(place) {
+                    let id = &head.id;
+                    self.problem(format!(
+                        "transaction {id} is in a pack where nobody finds it"
+                    ));
+                }
+            }
+        }
+        Ok(belonging)
+    }
+
+    /// How many of these entries are there.
+    fn present(
+        &mut self,
+        db: &Db,
+        id: &TransactionId,
+        entries: impl Iterator<Item = (Vec<u8>, IVec)>,
+    ) -> sled::Result<u64> {
         let mut right = 0;
-        for (key, value) in entry.in_tree(cursor) {
+        for (key, value) in entries {
             let stored = db.get(&key)?;
             if stored.is_some_and(|stored| agrees(&key, &stored, &value)) {
                 right += 1;
             } else {
-                self.misplaced(&entry.id, key[0]);
+                self.misplaced(id, key[0]);
             }
         }
         Ok(right)

@@ -3,7 +3,7 @@
 //! A batch becomes recent when it is durable in the journal. The database is changed only at places that
 //! are covered by something recent, and these are uncovered only when it is durable there.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use prost::bytes::Bytes;
@@ -12,7 +12,8 @@ use tercet_core::ids::TransactionId;
 
 use super::{
     entry::Entry,
-    keys::{self, CHUNK_BYTES},
+    keys::{self, CHUNK_BYTES, Place},
+    pack::Pack,
     recent::Recent,
 };
 use crate::store::{Cursor, Listing, Unfinished, UnixMs, codec};
@@ -79,8 +80,8 @@ impl Durable<'_> {
         let Some(value) = self.db.get(keys::id(id))? else {
             return Ok(Found::Nothing);
         };
-        let cursor = keys::cursor_value(&value).unwrap_or_default();
-        Ok(Found::InTree(cursor, self.record(cursor)?))
+        let place = Place::of_value(&value).unwrap_or(Place::alone(0));
+        Ok(Found::InTree(place.cursor, self.record(place)?))
     }
 
     /// At most `limit` records of a listing below a place, newest first.
@@ -91,15 +92,25 @@ impl Durable<'_> {
         limit: usize,
     ) -> sled::Result<Vec<(Cursor, Option<Bytes>)>> {
         let stored = self.db.range(listing.keys(0..before)).rev();
-        let stored = self.uncovered(stored).map(|it| Ok(it?.0));
+        let stored = self.uncovered(stored).map(|entry| {
+            let (cursor, key, value) = entry?;
+            let named = key.starts_with(b"B");
+            let pack = named.then(|| keys::read_pack_value(&value)).flatten();
+            let pack = pack.flatten();
+            Ok(Place { cursor, pack })
+        });
         let mut places = stored.take(limit).collect::<sled::Result<Vec<_>>>()?;
-        let recent = self.recent.places(listing, 0..before);
-        places.extend(recent.rev().take(limit));
-        places.sort_unstable_by(|a, b| b.cmp(a));
+        if *listing == Listing::All {
+            let packed = self.packed(before).take(limit);
+            places.extend(packed.collect::<sled::Result<Vec<_>>>()?);
+        }
+        let recent = self.recent.places(listing, 0..before).rev();
+        places.extend(recent.take(limit).map(Place::alone));
+        places.sort_unstable_by_key(|place| Reverse(place.cursor));
         places.truncate(limit);
         let records = places.into_iter();
         records
-            .map(|cursor| Ok((cursor, self.record(cursor)?)))
+            .map(|place| Ok((place.cursor, self.record(place)?)))
             .collect()
     }
 
@@ -132,27 +143,74 @@ impl Durable<'_> {
         now_ms: UnixMs,
         limit: usize,
     ) -> sled::Result<Vec<(Cursor, TransactionId)>> {
-        let stored = self.db.range(keys::kept_until(now_ms));
-        let stored = self.uncovered(stored).filter_map(|entry| {
-            let read = |(cursor, key, id): (Cursor, IVec, IVec)| {
-                Some((keys::read_keep_until(&key)?, cursor, keys::read_id(&id)?))
-            };
-            entry.map(read).transpose()
-        });
-        let mut found = stored.take(limit).collect::<sled::Result<Vec<_>>>()?;
         let recent = self.recent.outlived(now_ms);
-        found.extend(recent.map(|(until_ms, cursor, id)| (until_ms, cursor, id.clone())));
-        found.sort_unstable_by_key(|(until_ms, cursor, _)| (*until_ms, *cursor));
-        found.truncate(limit);
-        let found = found.into_iter().map(|(_, cursor, id)| (cursor, id));
-        Ok(found.collect())
+        let recent = recent.map(|(until_ms, cursor, id)| (until_ms, cursor, id.clone()));
+        let mut found: BTreeSet<_> = recent.collect();
+        for entry in self.db.range(keys::kept_until(now_ms)) {
+            let (key, value) = entry?;
+            while found.len() > limit {
+                found.pop_last();
+            }
+            let (Some(until_ms), Some(cursor)) = (keys::read_keep_until(&key), keys::cursor(&key))
+            else {
+                continue;
+            };
+            let later = found.last().is_none_or(|last| last.0 < until_ms);
+            if found.len() == limit && later {
+                break;
+            }
+            if value.is_empty() {
+                found.extend(self.outlived_in(cursor, now_ms)?);
+            } else if let Some(id) = keys::read_id(&value)
+                && self.is_uncovered(cursor)
+            {
+                found.insert((until_ms, cursor, id));
+            }
+        }
+        let found = found.into_iter().take(limit);
+        Ok(found.map(|(_, cursor, id)| (cursor, id)).collect())
     }
 
-    fn record(&self, cursor: Cursor) -> sled::Result<Option<Bytes>> {
-        match self.recent.at(cursor) {
+    /// The same in one pack, all of them; none when it can't be read.
+    fn outlived_in(
+        &self,
+        first: Cursor,
+        now_ms: UnixMs,
+    ) -> sled::Result<Vec<(UnixMs, Cursor, TransactionId)>> {
+        let Some(Ok(pack)) = self.db.get(keys::pack(first))?.map(Pack::of_value) else {
+            return Ok(Vec::new());
+        };
+        let outlived = pack.heads().filter_map(|(cursor, head)| {
+            let until_ms = head.keep_until_ms.filter(|until_ms| *until_ms <= now_ms)?;
+            let id = TransactionId::parse(&head.id).ok()?;
+            self.is_uncovered(cursor).then_some((until_ms, cursor, id))
+        });
+        Ok(outlived.collect())
+    }
+
+    /// The places in packs below this one that nothing recent covers, newest first. A pack that can't be
+    /// read counts as one place.
+    fn packed(&self, before: Cursor) -> impl Iterator<Item = sled::Result<Place>> {
+        let packs = self.db.range(keys::packs(0..before)).rev();
+        packs.flat_map(move |entry| match entry {
+            Ok((key, value)) => {
+                let mut places = places_in(&key, value);
+                places.retain(|it| it.cursor < before && self.is_uncovered(it.cursor));
+                places.into_iter().rev().map(Ok).collect()
+            }
+            Err(error) => vec![Err(error)],
+        })
+    }
+
+    fn record(&self, place: Place) -> sled::Result<Option<Bytes>> {
+        match self.recent.at(place.cursor) {
             Some(item) => Ok(item.entry.as_ref().map(|entry| entry.bytes.clone())),
-            None => gather(cursor, |key| self.db.get(key)),
+            None => gather(place, |key| self.db.get(key)),
         }
+    }
+
+    fn is_uncovered(&self, cursor: Cursor) -> bool {
+        self.recent.at(cursor).is_none()
     }
 
     /// Index entries of the database that nothing recent covers, with their places. What is no entry of
@@ -162,16 +220,40 @@ impl Durable<'_> {
         entries: impl Iterator<Item = sled::Result<(IVec, IVec)>>,
     ) -> impl Iterator<Item = sled::Result<(Cursor, IVec, IVec)>> {
         let uncovered = |(key, value): (IVec, IVec)| {
-            let cursor = keys::cursor(&key)?;
-            let covered = self.recent.at(cursor).is_some();
-            (!covered).then_some((cursor, key, value))
+            let cursor = keys::cursor(&key).filter(|cursor| self.is_uncovered(*cursor))?;
+            Some((cursor, key, value))
         };
         entries.filter_map(move |entry| entry.map(uncovered).transpose())
     }
 }
 
-/// Puts a record together, from wherever its parts are read.
+/// The places in a pack, oldest first; its own when it can't be read.
+pub(super) fn places_in(key: &[u8], value: IVec) -> Vec<Place> {
+    let first = keys::cursor(key).unwrap_or_default();
+    let place = |cursor| Place {
+        cursor,
+        pack: Some(first),
+    };
+    match Pack::of_value(value) {
+        Ok(pack) => pack.members().map(|(cursor, _)| place(cursor)).collect(),
+        Err(_) => vec![place(first)],
+    }
+}
+
+/// A record, from wherever what it stands in is read.
 pub(super) fn gather(
+    place: Place,
+    mut value: impl FnMut(&[u8]) -> sled::Result<Option<IVec>>,
+) -> sled::Result<Option<Bytes>> {
+    let Some(pack) = place.pack else {
+        return alone(place.cursor, value);
+    };
+    let pack = value(&keys::pack(pack))?.map(Pack::of_value);
+    Ok(pack.and_then(|pack| pack.ok()?.find(place.cursor).cloned()))
+}
+
+/// Puts a record together that stands by itself.
+pub(super) fn alone(
     cursor: Cursor,
     mut value: impl FnMut(&[u8]) -> sled::Result<Option<IVec>>,
 ) -> sled::Result<Option<Bytes>> {
