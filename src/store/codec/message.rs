@@ -85,27 +85,39 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// A message within this one. Its length, which stands before it, is known behind it.
+    /// A message within this one. Its length stands before it, but is known only behind it: there is one
+    /// byte for it, enough for most, and the rest of a longer one is turned to its place.
     pub(super) fn message(&mut self, tag: u32, write: impl FnOnce(&mut Message<'_>)) {
         self.key(tag, Wire::Delimited);
-        let start = self.0.len();
+        let at = self.0.len();
+        self.0.push(0);
         write(self);
-        let len = self.0.len() - start;
-        self.varint(len as u64);
-        let len_bytes = self.0.len() - start - len;
-        self.0[start..].rotate_right(len_bytes);
+        let end = self.0.len();
+        let len = end - at - 1;
+        self.0[at] = low_bits(len as u64);
+        if len >= 0x80 {
+            self.varint(len as u64 >> 7);
+            let rest = self.0.len() - end;
+            self.0[at + 1..].rotate_right(rest);
+        }
     }
 
     fn key(&mut self, tag: u32, wire: Wire) {
         self.varint((tag << 3 | wire as u32).into());
     }
 
-    /// Seven bits in each byte, the lowest first; the eighth says that more follow.
+    /// Seven bits in each byte, the lowest first.
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
+            self.0.push(low_bits(value));
             value >>= 7;
         }
-        self.0.push(value as u8);
+        self.0.push(low_bits(value));
     }
+}
+
+/// The lowest seven bits; the eighth says whether more follow.
+fn low_bits(value: u64) -> u8 {
+    let more = if value >= 0x80 { 0x80 } else { 0 };
+    value as u8 & 0x7f | more
 }
