@@ -27,7 +27,6 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use tracing::Instrument as _;
 
 use super::{
     Inner,
@@ -49,7 +48,6 @@ pub(super) fn spawn(
     inbox: mpsc::Receiver<Command>,
     seen: watch::Sender<Seen>,
 ) {
-    let span = tracing::info_span!("transaction", %id);
     let drivers = engine.drivers.clone();
     let drive = Drive {
         engine,
@@ -67,7 +65,7 @@ pub(super) fn spawn(
         leaving: false,
         permit: None,
     };
-    drivers.spawn(drive.run().instrument(span));
+    drivers.spawn(drive.run());
 }
 
 struct Drive {
