@@ -1,6 +1,6 @@
 //! What the process says about itself: log lines to standard error, and metrics for Prometheus.
 //!
-//! The engine works inside a span `transaction{id=…}`, so every line about a transaction has its id:
+//! The engine writes every line about a transaction inside a span `transaction{id=…}`, so it has its id:
 //! in front of the message as text, and in `span` and `spans` as JSON.
 
 use std::{

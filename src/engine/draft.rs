@@ -9,6 +9,7 @@ use tercet_core::{
     step::{Call, Event},
     transaction::{Attention, State, Transaction},
 };
+use tracing::span::EnteredSpan;
 
 use super::NewTransaction;
 use crate::store::{
@@ -19,7 +20,8 @@ use crate::store::{
 const HISTORY_MESSAGE_CHARS_MAX: usize = 120;
 
 pub(super) struct Draft {
-    record: Record,
+    /// Shared with what was committed last, until something changes.
+    record: Arc<Record>,
     /// Not yet in the record: they get the revision of the next commit.
     fresh: Vec<HistoryEvent>,
     dirty: bool,
@@ -53,16 +55,12 @@ impl Draft {
             history: Vec::new(),
             history_dropped_revision: 0,
         };
-        Self {
-            record,
-            fresh: Vec::new(),
-            dirty: false,
-        }
+        Self::loaded(Arc::new(record))
     }
 
-    pub(super) fn loaded(record: &Record) -> Self {
+    pub(super) fn loaded(record: Arc<Record>) -> Self {
         Self {
-            record: record.clone(),
+            record,
             fresh: Vec::new(),
             dirty: false,
         }
@@ -85,7 +83,7 @@ impl Draft {
     pub(super) fn take_in(&mut self, next: Transaction, events: Vec<Event>, stamp: &Stamp) {
         debug_assert_eq!(check::legal(&self.record.transaction, &next), Ok(()));
         self.dirty |= self.record.transaction != next;
-        let record = &mut self.record;
+        let record = Arc::make_mut(&mut self.record);
         let mut raised_ms = Vec::with_capacity(next.attentions.len());
         for attention in &next.attentions {
             let known = record
@@ -94,11 +92,14 @@ impl Draft {
                 .iter()
                 .position(|it| (it.reason, it.branch) == (attention.reason, attention.branch));
             if known.is_none() {
-                warn_of(attention, &next);
+                warn_of(attention, &next, &record.id);
             }
             raised_ms.push(known.map_or(stamp.now_ms, |at| record.attention_ms[at]));
         }
-        events.iter().for_each(|event| trace_of(event, &next));
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let _span = span(&record.id);
+            events.iter().for_each(|event| trace_of(event, &next));
+        }
         record.attention_ms = raised_ms;
         record
             .branch_times
@@ -116,7 +117,8 @@ impl Draft {
 
     /// A call of this branch begins.
     pub(super) fn call_begins(&mut self, call: Call, now_ms: UnixMs) {
-        if let Some(times) = self.record.branch_times.get_mut(call.branch) {
+        let record = Arc::make_mut(&mut self.record);
+        if let Some(times) = record.branch_times.get_mut(call.branch) {
             *times = BranchTimes {
                 last_attempt_ms: Some(now_ms),
                 ..BranchTimes::default()
@@ -126,7 +128,8 @@ impl Draft {
 
     /// The next call of this branch begins after an interval.
     pub(super) fn call_waits(&mut self, branch: usize, interval_ms: u64, now_ms: UnixMs) {
-        if let Some(times) = self.record.branch_times.get_mut(branch) {
+        let record = Arc::make_mut(&mut self.record);
+        if let Some(times) = record.branch_times.get_mut(branch) {
             let interval = UnixMs::try_from(interval_ms).unwrap_or(UnixMs::MAX);
             times.next_attempt_ms = Some(now_ms.saturating_add(interval));
             times.interval_ms = Some(interval_ms);
@@ -140,7 +143,7 @@ impl Draft {
         now_ms: UnixMs,
         retention_ms: u64,
     ) -> Arc<Record> {
-        let record = &mut self.record;
+        let record = Arc::make_mut(&mut self.record);
         record.revision += 1;
         record.epoch = identity.epoch;
         record.boot = identity.boot;
@@ -160,12 +163,19 @@ impl Draft {
             record.history_dropped_revision = last.revision;
         }
         self.dirty = false;
-        Arc::new(record.clone())
+        Arc::clone(&self.record)
     }
 }
 
+/// The span that every line about a transaction is written in. It is made for each line: one that lasted
+/// as long as its driver would cost every transaction more than any of its steps.
+pub(super) fn span(id: &TransactionId) -> EnteredSpan {
+    tracing::info_span!("transaction", %id).entered()
+}
+
 /// Who only reads the log should still learn that a person is needed.
-fn warn_of(attention: &Attention, transaction: &Transaction) {
+fn warn_of(attention: &Attention, transaction: &Transaction, id: &TransactionId) {
+    let _span = span(id);
     tracing::warn!(
         branch = transaction.branches[attention.branch].spec.id.as_str(),
         reason = ?attention.reason,

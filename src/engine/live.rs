@@ -45,6 +45,8 @@ pub(super) enum Command {
     Rollback(Failure, Reply),
     /// Somebody follows it.
     Follow,
+    /// The engine drains or stops: it shall look again.
+    Look,
     /// Something is due.
     Wake(Permit),
 }
@@ -63,7 +65,7 @@ impl Command {
             Command::Submit(_, reply) | Command::Ask(_, _, reply) | Command::Rollback(_, reply) => {
                 let _ = reply.send(Err(error)); // a caller that went away needs no answer
             }
-            Command::Follow | Command::Wake(_) => {}
+            Command::Follow | Command::Look | Command::Wake(_) => {}
         }
     }
 }
@@ -80,6 +82,13 @@ struct Handle {
 }
 
 impl Live {
+    /// Has every driver look again. One whose inbox is full does so anyway.
+    pub(super) fn look(&self) {
+        for handle in self.entries.lock().values() {
+            let _ = handle.inbox.try_send(Command::Look);
+        }
+    }
+
     /// Removes the entry of a driver that wants to end, unless a command has come in or somebody
     /// still follows. `last` runs under the lock.
     pub(super) fn retire(

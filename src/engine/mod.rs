@@ -362,7 +362,7 @@ impl Engine {
 
     /// Takes no new transactions from now on; waits end as if their time had passed.
     pub fn drain(&self) {
-        self.inner.draining.cancel();
+        self.inner.drain();
     }
 
     /// Drains, lets calls in flight end within `drain_ms`, hands the rest back to the store. What is
@@ -376,10 +376,10 @@ impl Engine {
             .await
             .is_err()
         {
-            self.inner.stopped.cancel();
+            self.inner.stop();
             self.inner.drivers.wait().await;
         }
-        self.inner.stopped.cancel();
+        self.inner.stop();
         self.inner.background.wait().await;
     }
 }
@@ -428,7 +428,19 @@ impl Inner {
     fn fail(&self, error: &StoreError) {
         tracing::error!(%error, "the store has failed; stopping");
         let _ = self.broken.set(error.clone()); // the first reason is the one that counts
+        self.drain();
+        self.stop();
+    }
+
+    /// Drivers are told, instead of each waiting for the tokens: that would cost every one of their steps
+    /// a registration in a place that all share.
+    fn drain(&self) {
         self.draining.cancel();
+        self.live.look();
+    }
+
+    fn stop(&self) {
         self.stopped.cancel();
+        self.live.look();
     }
 }

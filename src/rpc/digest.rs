@@ -144,18 +144,29 @@ impl Form {
         }
     }
 
+    /// The length stands before the message, and is known behind it.
     fn message(&mut self, field: u32, write: impl FnOnce(&mut Form)) {
-        let mut message = Form::default();
-        write(&mut message);
-        self.field(field, &message.0);
+        self.head(field, 0);
+        let start = self.0.len();
+        write(self);
+        let len = length(self.0.len() - start);
+        self.0[start - len.len()..start].copy_from_slice(&len);
     }
 
     fn field(&mut self, field: u32, value: &[u8]) {
-        self.0.extend_from_slice(&field.to_be_bytes());
-        let len = u64::try_from(value.len()).expect("a length fits 64 bits");
-        self.0.extend_from_slice(&len.to_be_bytes());
+        self.head(field, value.len());
         self.0.extend_from_slice(value);
     }
+
+    fn head(&mut self, field: u32, len: usize) {
+        self.0.extend_from_slice(&field.to_be_bytes());
+        self.0.extend_from_slice(&length(len));
+    }
+}
+
+fn length(len: usize) -> [u8; 8] {
+    let len = u64::try_from(len).expect("a length fits 64 bits");
+    len.to_be_bytes()
 }
 
 #[cfg(test)]

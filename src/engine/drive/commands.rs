@@ -28,7 +28,7 @@ impl Drive {
             Command::Submit(submission, reply) => self.submit(*submission, reply).await,
             Command::Ask(request, wait, reply) => self.ask(*request, wait, reply).await,
             Command::Rollback(cause, reply) => self.rollback(cause, reply).await,
-            Command::Follow => Ok(()),
+            Command::Follow | Command::Look => Ok(()),
             Command::Wake(permit) => {
                 drop(self.engine.schedule.take(&self.id));
                 self.permit.get_or_insert(permit);

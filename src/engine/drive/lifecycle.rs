@@ -9,7 +9,7 @@ use super::Drive;
 use crate::{
     engine::{
         EngineError,
-        draft::Draft,
+        draft::{Draft, span},
         loading::{self, Grace},
     },
     store::StoreError,
@@ -25,7 +25,7 @@ impl Drive {
             return Ok(());
         };
         self.seen.send_replace(Some(Arc::clone(&record)));
-        self.draft = Some(Draft::loaded(&record));
+        self.draft = Some(Draft::loaded(Arc::clone(&record)));
         if record.transaction.state.is_terminal() {
             return Ok(());
         }
@@ -90,11 +90,13 @@ impl Drive {
     }
 
     pub(super) fn give_up(&mut self, error: &StoreError) {
+        let about = span(&self.id);
         match error {
             StoreError::Broken(_) => self.engine.fail(error),
             StoreError::Corrupt { .. } => tracing::error!(%error, "the record is quarantined"),
             StoreError::Conflict { .. } => tracing::warn!(%error, "reading it again"),
         }
+        drop(about);
         self.leave(&error.clone().into());
         if let StoreError::Conflict { .. } = error {
             self.engine.schedule.again(&self.id);

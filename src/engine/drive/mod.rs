@@ -27,7 +27,6 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use tracing::Instrument as _;
 
 use super::{
     Inner,
@@ -49,7 +48,6 @@ pub(super) fn spawn(
     inbox: mpsc::Receiver<Command>,
     seen: watch::Sender<Seen>,
 ) {
-    let span = tracing::info_span!("transaction", %id);
     let drivers = engine.drivers.clone();
     let drive = Drive {
         engine,
@@ -67,7 +65,7 @@ pub(super) fn spawn(
         leaving: false,
         permit: None,
     };
-    drivers.spawn(drive.run().instrument(span));
+    drivers.spawn(drive.run());
 }
 
 struct Drive {
@@ -134,10 +132,11 @@ impl Drive {
     async fn drive(&mut self) -> Result<(), StoreError> {
         self.load().await?;
         loop {
-            if self.is_idle() && self.retire() {
+            let idle = self.is_idle();
+            if idle && self.retire() {
                 return Ok(());
             }
-            match self.next().await {
+            match self.next(idle).await {
                 Happened::Command(command) => self.command(command).await?,
                 Happened::Ended(Some(ended)) => self.call_ended(ended).await?,
                 Happened::Saved(record, result) => self.saved(record, result)?,
@@ -149,21 +148,27 @@ impl Drive {
         }
     }
 
-    async fn next(&mut self) -> Happened {
+    /// Waits for the next thing to happen. Who drains or stops the engine says so with a command, so that
+    /// it need not be waited for here.
+    async fn next(&mut self, idle: bool) -> Happened {
+        if self.engine.stopped.is_cancelled() {
+            return Happened::Stopped;
+        }
         let due = self.timers.next();
         let followed = self.seen.receiver_count() > 0;
         let heeds_draining = !self.leaving || (self.is_undecided_two_state() && followed);
+        let draining = heeds_draining && self.engine.draining.is_cancelled();
         tokio::select! {
             biased;
-            () = self.engine.stopped.cancelled() => Happened::Stopped,
             (record, result) = async { self.saving.as_mut().expect("guarded").await },
                 if self.saving.is_some() => Happened::Saved(record, result),
             Some(ended) = self.calls.next(), if !self.calls.is_empty() => Happened::Ended(ended),
             Some(command) = self.inbox.recv() => Happened::Command(command),
             () = async { tokio::time::sleep_until(due.expect("guarded")).await },
                 if due.is_some() => Happened::Due,
-            () = self.engine.draining.cancelled(), if heeds_draining => Happened::Draining,
-            () = self.seen.closed(), if followed => Happened::Unfollowed,
+            () = std::future::ready(()), if draining => Happened::Draining,
+            // Anything else comes first as long as something moves.
+            () = self.seen.closed(), if idle && followed => Happened::Unfollowed,
         }
     }
 

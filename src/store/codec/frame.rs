@@ -54,15 +54,15 @@ pub(in crate::store) fn framed_len(start: &[u8]) -> Option<usize> {
     usize::try_from(said).ok()?.checked_add(HEADER_BYTES)
 }
 
-/// The body that `write` appends, of so many bytes, behind its header.
-fn framed(body_len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + body_len);
+/// The body that `write` appends, behind its header. `expected_bytes` spares it moving while it grows.
+pub(super) fn framed(expected_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + expected_bytes);
     bytes.push(VERSION);
-    bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
-    // Limits at the door keep a record far below 4 GiB; were one larger, its length would not match.
-    let said = u32::try_from(body_len).unwrap_or(u32::MAX);
-    bytes.extend_from_slice(&said.to_le_bytes());
+    bytes.extend_from_slice(&[0; CHECKSUM_BYTES + LENGTH_BYTES]);
     write(&mut bytes);
+    // Limits at the door keep a record far below 4 GiB; were one larger, its length would not match.
+    let said = u32::try_from(bytes.len() - HEADER_BYTES).unwrap_or(u32::MAX);
+    bytes[1 + CHECKSUM_BYTES..HEADER_BYTES].copy_from_slice(&said.to_le_bytes());
     let checksum = checksum(&bytes);
     bytes[1..=CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
     bytes

@@ -7,7 +7,8 @@
 //! Numbers are little-endian. The checksum covers everything but itself, so that no single flipped
 //! bit, and no other damage of up to 32 bits in a row, is read as a record.
 //!
-//! The body is described by the types in `wire`; a field keeps its tag for ever, a tag that goes out
+//! The body is described by the types in `wire`, which read it; `write` writes it from the domain itself,
+//! since that is done for every commit. A field keeps its tag for ever, a tag that goes out
 //! of use is not given again. Enumerations are explicit numbers from 1; an unknown one is an error,
 //! never a default. What decodes is also held against
 //! [`well_formed`](tercet_core::check::well_formed): a record that can't be is not handed out.
@@ -21,6 +22,7 @@
 //! payload has at most 64 KiB besides. This module takes whatever it is given.
 
 pub(super) mod frame;
+mod message;
 mod numbers;
 mod read;
 #[cfg(test)]
@@ -28,9 +30,10 @@ pub(super) mod tests;
 mod wire;
 mod write;
 
-use prost::{Message, bytes::Bytes};
+use prost::{Message as _, bytes::Bytes};
 use tercet_core::{check::Violation, ids::IdError};
 
+use self::message::Message;
 use super::{Record, UnixMs};
 use crate::fields::fields;
 
@@ -39,6 +42,8 @@ pub const BARE_BYTES_MAX: usize = 64 * 1024;
 /// Fields of a record, those of its transaction among them: many times what its branches, attentions and
 /// lines of history can be. One more may take two bytes here and some hundred in memory.
 const FIELDS_MAX: usize = 4096;
+/// Most records are shorter than this.
+const EXPECTED_BYTES: usize = 1024;
 /// What counts up by one never comes here, and readers of the API have no more than 63 bits for it.
 const COUNTED_MAX: u64 = i64::MAX.unsigned_abs();
 
@@ -104,7 +109,9 @@ pub(super) enum DecodeError {
 
 /// A record as bytes.
 pub(super) fn encode(record: &Record) -> Vec<u8> {
-    frame::seal(&write::record(record))
+    frame::framed(EXPECTED_BYTES, |body| {
+        write::record(&mut Message::at_end(body), record);
+    })
 }
 
 /// The record that these bytes are.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*};
-use prost::bytes::Bytes;
+use prost::{Message as _, bytes::Bytes};
 use tercet_core::{
     ids::TransactionId,
     operation::Operation,
@@ -32,6 +32,11 @@ proptest! {
         prop_assert_eq!(head.keep_until_ms, record.keep_until_ms);
         prop_assert_eq!(&*head.business_key, &*record.origin.business_key);
         prop_assert_eq!(decode(bytes).expect("it is read"), record);
+    }
+
+    #[test]
+    fn what_is_written_is_what_prost_writes(record in records()) {
+        prop_assert_eq!(encode(&record), frame::seal(&as_read(&record)));
     }
 
     #[test]
@@ -117,7 +122,7 @@ fn a_version_of_the_future_is_named() {
 #[test]
 fn a_number_without_a_meaning_is_an_error() {
     for number in [0, 8, u32::MAX] {
-        let mut wire = super::write::record(&smallest());
+        let mut wire = as_read(&smallest());
         wire.transaction.as_mut().expect("it has one").state = number;
         let error = super::read::record(wire).expect_err("no such state");
         assert!(
@@ -177,7 +182,7 @@ fn a_number_that_nobody_can_have_counted_up_to_is_an_error() {
 #[test]
 fn a_history_out_of_order_is_an_error() {
     for revisions in [&[2, 1][..], &[1, 9]] {
-        let mut wire = super::write::record(&smallest());
+        let mut wire = as_read(&smallest());
         wire.revision = 3;
         wire.history = revisions.iter().map(|&revision| line(revision)).collect();
         let error = super::read::record(wire).expect_err("no page of it could be found again");
@@ -194,16 +199,22 @@ fn a_body_of_more_fields_than_a_record_has_is_not_even_decoded() {
     };
     let long = wire::Record {
         history: vec![line; FIELDS_MAX],
-        ..super::write::record(&smallest())
+        ..as_read(&smallest())
     };
     let wide = wire::Record {
         transaction: Some(transaction(FIELDS_MAX)),
-        ..super::write::record(&smallest())
+        ..as_read(&smallest())
     };
     for wire in [long, wide] {
         let error = decode(frame::seal(&wire).into()).expect_err("two bytes each");
         assert!(matches!(error, DecodeError::TooManyFields(_)), "{error}");
     }
+}
+
+/// A record's body, before anything is made of it.
+fn as_read(record: &Record) -> wire::Record {
+    let body = frame::open(encode(record).into()).expect("it is whole");
+    wire::Record::decode(body).expect("it is protobuf")
 }
 
 /// What decodes says the same of itself as its head, and is the same once it is written anew.

@@ -1,4 +1,4 @@
-//! The body of a record, as protobuf. A tag, once given, keeps its meaning for ever.
+//! The body of a record, as protobuf, to be read. A tag, once given, keeps its meaning for ever.
 
 use std::collections::BTreeMap;
 
