@@ -63,11 +63,11 @@ impl Outbox {
         (outbox, frames)
     }
 
-    /// Of a session that has ended, nobody hears it.
-    pub(super) fn reply(&self, reply: SessionReply) {
+    /// Of a session that has ended, nobody hears them.
+    pub(super) fn reply(&self, replies: impl IntoIterator<Item = SessionReply>) {
         self.change(|state| {
             if !state.closed {
-                state.replies.push(reply);
+                state.replies.extend(replies);
             }
         });
     }
