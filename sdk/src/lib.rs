@@ -10,6 +10,7 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+mod codec;
 #[cfg(feature = "participant")]
 pub mod participant;
 #[cfg(any(feature = "client", feature = "testing"))]

@@ -20,10 +20,11 @@ fn the_committed_code_is_what_the_protos_generate() {
     let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let fresh = tempfile::tempdir().unwrap();
     let descriptors = protox::compile(FILES, [crate_root.join("../proto")]).unwrap();
-    // The options of the coordinator's build.rs: both sides speak of the same Rust types.
+    // The types of the coordinator's build.rs: both sides speak of the same ones.
     tonic_prost_build::configure()
         .bytes(".")
         .btree_map(".")
+        .codec_path("crate::codec::Whole")
         .out_dir(fresh.path())
         .compile_fds(descriptors)
         .unwrap();

@@ -206,8 +206,8 @@ pub(super) fn bytes_out(payload: &Payload) -> Bytes {
 fn context(outgoing: &Outgoing, resource: &str) -> proto::BranchContext {
     let origin = &outgoing.origin;
     proto::BranchContext {
-        transaction_id: outgoing.id.to_string(),
-        branch_id: outgoing.spec.id.to_string(),
+        transaction_id: outgoing.id.as_str().into(),
+        branch_id: outgoing.spec.id.as_str().into(),
         resource: resource.into(),
         attempt: i32::try_from(outgoing.call.attempt).unwrap_or(i32::MAX),
         create_time: Some(timestamp(origin.create_ms)),
@@ -216,7 +216,7 @@ fn context(outgoing: &Outgoing, resource: &str) -> proto::BranchContext {
         labels: texts_out(&origin.labels),
         report_token: report_token::format(origin.report_token),
         epoch: i64::try_from(outgoing.epoch).unwrap_or(i64::MAX),
-        realm: outgoing.realm.to_string(),
+        realm: outgoing.realm.as_str().into(),
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     ConfigError, Connector, Outgoing, Participants, ParticipantsConfig, TargetError, contract,
-    headers, measure, methods,
+    headers, methods,
     route::Routes,
     session::{Hello, Outbox, Session, SessionRefused},
 };
@@ -120,12 +120,7 @@ async fn perform(routes: &Routes, outgoing: &Outgoing) -> Answer {
     };
     let answer = answer.unwrap_or_else(Answer::from);
     let operation = headers::operation_name(outgoing.call.operation);
-    measure::record(
-        route.participant.as_ref(),
-        operation,
-        began.elapsed(),
-        &answer,
-    );
+    route.measures.record(operation, began.elapsed(), &answer);
     answer
 }
 
@@ -143,12 +138,7 @@ async fn query(routes: &Routes, outgoing: &Outgoing) -> QueryAnswer {
         Target::Methods(target) => methods::query(route, outgoing, target, bytes_max).await,
     };
     let answer = answer.unwrap_or_else(QueryAnswer::from);
-    measure::record(
-        route.participant.as_ref(),
-        "query",
-        began.elapsed(),
-        &answer,
-    );
+    route.measures.record("query", began.elapsed(), &answer);
     answer
 }
 

@@ -6,7 +6,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use metrics::{SharedString, Unit};
+use metrics::{Histogram, SharedString, Unit};
+use parking_lot::RwLock;
 use tercet_core::answer::{Answer, QueryAnswer};
 
 /// Histogram of a call's duration, every endpoint it tried included; labels `participant` (its
@@ -79,24 +80,52 @@ pub(super) fn sessions(participant: &Arc<str>, open: usize) {
     metrics::gauge!(SESSIONS, "participant" => participant).set(open as f64);
 }
 
-/// Counts one call that has ended. Reasons are gRPC codes and our own, so labels stay few.
-pub(super) fn record(
-    participant: Option<&Arc<str>>,
-    operation: &'static str,
-    took: Duration,
-    answer: &impl Measured,
-) {
-    let participant = participant.map_or(SharedString::const_str("uri"), |name| {
-        SharedString::from_shared(Arc::clone(name))
-    });
-    let (outcome, reason) = answer.outcome();
-    metrics::histogram!(CALL_SECONDS,
-        "participant" => participant.clone(), "operation" => operation, "outcome" => outcome)
-    .record(took);
-    if let Some(reason) = reason {
-        let reason = SharedString::from_shared(Arc::clone(reason));
-        metrics::counter!(INDETERMINATE,
-            "participant" => participant, "operation" => operation, "reason" => reason)
-        .increment(1);
+/// The measures of one participant. Its histograms are looked up once, by the recorder that is
+/// installed by then: to build and hash their labels would cost more than to record.
+pub(super) struct Measures {
+    participant: SharedString,
+    seconds: RwLock<Vec<Seconds>>,
+}
+
+/// The histogram of calls with this operation and outcome.
+struct Seconds {
+    labels: [&'static str; 2],
+    histogram: Histogram,
+}
+
+impl Measures {
+    /// Of this participant; of none, for an endpoint that a target names directly.
+    pub(super) fn of(participant: Option<&Arc<str>>) -> Self {
+        let participant = participant.map_or(SharedString::const_str("uri"), |name| {
+            SharedString::from_shared(Arc::clone(name))
+        });
+        Self {
+            participant,
+            seconds: RwLock::default(),
+        }
+    }
+
+    /// Counts one call that has ended. Reasons are gRPC codes and our own, so labels stay few.
+    pub(super) fn record(&self, operation: &'static str, took: Duration, answer: &impl Measured) {
+        let (outcome, reason) = answer.outcome();
+        self.record_seconds([operation, outcome], took);
+        if let Some(reason) = reason {
+            let reason = SharedString::from_shared(Arc::clone(reason));
+            metrics::counter!(INDETERMINATE, "participant" => self.participant.clone(),
+                "operation" => operation, "reason" => reason)
+            .increment(1);
+        }
+    }
+
+    fn record_seconds(&self, labels: [&'static str; 2], took: Duration) {
+        if let Some(known) = self.seconds.read().iter().find(|it| it.labels == labels) {
+            return known.histogram.record(took);
+        }
+        let [operation, outcome] = labels;
+        let histogram = metrics::histogram!(CALL_SECONDS, "participant" => self.participant.clone(),
+            "operation" => operation, "outcome" => outcome);
+        histogram.record(took);
+        // Two at the same time may both add it, and the first is found from then on.
+        self.seconds.write().push(Seconds { labels, histogram });
     }
 }

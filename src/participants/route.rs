@@ -29,6 +29,7 @@ use super::{
         CALL_TIMEOUT_MS_DEFAULT, CALL_TIMEOUT_MS_MAX, ConfigError, EndpointUri, ParticipantsConfig,
     },
     fault::{Fault, Unanswered},
+    measure::Measures,
     session::{Hello, Outbox, Pool, Session, SessionRefused},
 };
 
@@ -244,6 +245,7 @@ impl Routes {
 pub(super) struct Route {
     /// None for an endpoint that a target names directly.
     pub(super) participant: Option<Arc<str>>,
+    pub(super) measures: Measures,
     /// Of Confirm, Cancel and Query.
     pub(super) call_timeout_ms: u64,
     /// Where it is called first.
@@ -263,6 +265,7 @@ struct Peer {
 impl Route {
     fn new(participant: Option<Arc<str>>, peers: Vec<Arc<Peer>>, call_timeout_ms: u64) -> Self {
         Self {
+            measures: Measures::of(participant.as_ref()),
             participant,
             call_timeout_ms,
             sessions: None,

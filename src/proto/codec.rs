@@ -1,14 +1,20 @@
-//! Messages as tonic reads them, but for those with more fields than any of ours has: a request of
-//! 1 MiB that is nothing but empty branches would take hundreds of MiB once it is decoded.
+//! Messages as they are read and written.
+//!
+//! 1. One with more fields than any of ours has is refused: a request of 1 MiB that is nothing but empty
+//!    branches would take hundreds of MiB once it is decoded.
+//! 2. A message is taken out of tonic's buffer, or put into it, in one piece. prost works byte by byte,
+//!    and there every byte is a call that looks for room.
 
 use std::{any::TypeId, marker::PhantomData};
 
-use prost::{Message, bytes::Buf as _};
+use prost::{
+    Message,
+    bytes::{Buf as _, BufMut as _},
+};
 use tonic::{
     Status,
-    codec::{Codec, DecodeBuf, Decoder},
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
-use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use crate::{fields::fields, proto::tercet::participant::v1::OpenSessionRequest};
 
@@ -18,8 +24,11 @@ const FIELDS_MAX: usize = 16 * 1024;
 /// Protobuf, with its fields counted before it is decoded.
 pub(crate) struct Counted<T, U>(PhantomData<(T, U)>);
 
+/// Its half that writes.
+pub(crate) struct WholeEncoder<T>(PhantomData<T>);
+
 /// Its half that reads.
-pub(crate) struct CountedDecoder<U>(ProstDecoder<U>);
+pub(crate) struct CountedDecoder<U>(PhantomData<U>);
 
 impl<T, U> Default for Counted<T, U> {
     fn default() -> Self {
@@ -34,15 +43,25 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = WholeEncoder<T>;
     type Decoder = CountedDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::default().encoder()
+        WholeEncoder(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        CountedDecoder(ProstCodec::<T, U>::default().decoder())
+        CountedDecoder(PhantomData)
+    }
+}
+
+impl<T: Message> Encoder for WholeEncoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, message: T, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put_slice(&message.encode_to_vec());
+        Ok(())
     }
 }
 
@@ -60,7 +79,9 @@ impl<U: Message + Default + 'static> Decoder for CountedDecoder<U> {
                 "it has {found} fields; no message has more than {FIELDS_MAX}"
             )));
         }
-        self.0.decode(from)
+        let message = from.copy_to_bytes(from.remaining());
+        let message = U::decode(message).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Some(message))
     }
 }
 

@@ -392,7 +392,7 @@ pub mod participant_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Whole::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/tercet.participant.v1.ParticipantService/Try",
             );
@@ -421,7 +421,7 @@ pub mod participant_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Whole::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/tercet.participant.v1.ParticipantService/Confirm",
             );
@@ -449,7 +449,7 @@ pub mod participant_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Whole::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/tercet.participant.v1.ParticipantService/Cancel",
             );
@@ -473,7 +473,7 @@ pub mod participant_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Whole::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/tercet.participant.v1.ParticipantService/Query",
             );
@@ -634,7 +634,7 @@ pub mod participant_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TrySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Whole::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -679,7 +679,7 @@ pub mod participant_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ConfirmSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Whole::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -724,7 +724,7 @@ pub mod participant_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CancelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Whole::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -768,7 +768,7 @@ pub mod participant_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = QuerySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Whole::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1086,7 +1086,7 @@ pub mod session_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Whole::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/tercet.participant.v1.SessionService/OpenSession",
             );
@@ -1253,7 +1253,7 @@ pub mod session_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = OpenSessionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Whole::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

@@ -22,7 +22,7 @@ pub(crate) async fn perform<F: Fence>(
     payload: Option<Payload>,
 ) -> Result<Reply, Problem> {
     let branch = convert::branch(context)?;
-    let performed = calls.perform(operation, branch.clone(), payload.unwrap_or_default());
+    let performed = calls.perform(operation, &branch, payload.unwrap_or_default());
     let result = without_panic(performed).await;
     log(operation, &branch, &result);
     result

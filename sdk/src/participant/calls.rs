@@ -44,9 +44,9 @@ pub(crate) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 impl<F: Fence> Calls<F> {
     /// Try, Confirm or Cancel.
     pub(crate) async fn perform(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         operation: Operation,
-        branch: Branch,
+        branch: &Branch,
         request: Payload,
     ) -> Result<Reply, Problem> {
         let (work, keep) = match (self.handler(&branch.resource)?, operation) {
@@ -60,13 +60,13 @@ impl<F: Fence> Calls<F> {
             expire_time_ms: branch.expire_time_ms,
             work,
         };
-        let claim = self.claim(&branch, &call, body_of(&branch, keep)).await?;
+        let claim = self.claim(branch, &call, body_of(branch, keep)).await?;
         if let Some(reply) = settled(claim.action, &claim.body) {
             claim.commit(&branch.key).await?;
             return reply;
         }
         match self.handler(&branch.resource)? {
-            Handler::Local(handler) => run(&**handler, claim, operation, &branch, &request).await,
+            Handler::Local(handler) => run(&**handler, claim, operation, branch, &request).await,
             Handler::Remote(handler) => {
                 if claim.before.is_none() {
                     // What can't be read is refused before it is owned.
@@ -75,7 +75,7 @@ impl<F: Fence> Calls<F> {
                     }
                 }
                 claim.commit(&branch.key).await?;
-                self.answer_of_job(handler, &branch, &call).await
+                self.answer_of_job(handler, branch, &call).await
             }
         }
     }

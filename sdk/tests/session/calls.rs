@@ -1,9 +1,13 @@
 //! What is asked over a session is answered as over a unary call.
 
+use std::sync::Arc;
+
 use tercet_sdk::proto::participant::v1::{
     CancelRequest, ConfirmRequest, Outcome, QueryRequest, RecordState,
-    session_call::Request as Call, session_reply::Response as Reply,
+    open_session_request::Frame as Heard, session_call::Request as Call,
+    session_reply::Response as Reply,
 };
+use tokio::sync::Notify;
 use tonic::Code;
 
 use crate::coordinator::{Booking, Coordinator, Plane, a_try, context};
@@ -105,18 +109,39 @@ async fn what_has_no_outcome_is_indeterminate_with_its_code() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn calls_of_one_frame_run_side_by_side_and_replies_share_frames() {
+/// On one thread that runs next what was woken last, as a participant's threads do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn calls_of_one_frame_are_answered_in_one_frame() {
     let mut coordinator = Coordinator::start(Booking::default());
     let mut session = coordinator.session().await;
+    session.answer(a_try("first", 1)).await;
     session.calls((0..90).map(|at| (at, a_try(&format!("o{at}"), 1))));
-    let mut replied: Vec<_> = session
-        .replies(90)
-        .await
-        .iter()
-        .map(|it| it.call_id)
-        .collect();
+    let Some(Heard::Replies(frame)) = session.hears().await else {
+        panic!("no replies");
+    };
+    let mut replied: Vec<_> = frame.replies.iter().map(|it| it.call_id).collect();
     replied.sort_unstable();
     assert_eq!(replied, (0..90).collect::<Vec<_>>());
-    assert_eq!(coordinator.plane().await.held, 90);
+    assert_eq!(coordinator.plane().await.held, 91);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_holds_up_no_other_of_its_frame() {
+    let gate = Arc::new(Notify::new());
+    let mut coordinator = Coordinator::start(Booking {
+        gate: Some(Arc::clone(&gate)),
+        ..Booking::default()
+    });
+    let mut session = coordinator.session().await;
+    let mut elsewhere = a_try("o2", 1);
+    if let Call::TryCall(request) = &mut elsewhere {
+        request.context.as_mut().unwrap().resource = "berth".into();
+    }
+    session.calls([(1, a_try("o1", 1)), (2, elsewhere)]);
+    let reply = session.replies(1).await.remove(0);
+    assert_eq!(reply.call_id, 2);
+    gate.notify_one();
+    let reply = session.replies(1).await.remove(0);
+    assert_eq!(reply.call_id, 1);
+    assert!(matches!(reply.response, Some(Reply::TryReply(_))));
 }

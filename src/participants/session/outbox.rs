@@ -1,4 +1,8 @@
 //! What a session sends: whatever waits when the connection has room for more, in one frame.
+//!
+//! Woken by the first call, it lets everybody have a turn who is ready to run, and then looks: what was
+//! decided together, by one sync of the store or one frame of replies, goes out together. A frame costs
+//! both sides more than a call in it, and with nobody else ready the turn is at once its own again.
 
 use std::{
     pin::Pin,
@@ -27,6 +31,8 @@ pub struct Outbox {
     link: Arc<Link>,
     welcome: Option<SessionWelcome>,
     heartbeat: Interval,
+    /// The others have had their turn since it was woken.
+    gave_way: bool,
     told: bool,
 }
 
@@ -43,6 +49,7 @@ impl Outbox {
             link,
             welcome: Some(welcome),
             heartbeat: beats,
+            gave_way: false,
             told: false,
         }
     }
@@ -56,12 +63,16 @@ impl Stream for Outbox {
         if let Some(welcome) = it.welcome.take() {
             return frame(Frame::Welcome(welcome));
         }
+        if !std::mem::replace(&mut it.gave_way, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         // Before looking, so that nothing that comes after the look is missed.
         it.link.outbox.register(cx.waker());
         match it.pool.next(&it.link) {
             Next::Farewell => return frame(Frame::Drain(SessionDrain {})),
             Next::Calls(calls) => return frame(Frame::Calls(in_a_frame(calls))),
-            Next::Nothing => {}
+            Next::Nothing => it.gave_way = false,
         }
         if let Some(how) = it.link.how_it_ended() {
             let is_told = std::mem::replace(&mut it.told, true);

@@ -36,6 +36,23 @@ async fn instances_share_the_load() {
     }
 }
 
+/// On one thread that runs next what was woken last, as every thread of the coordinator does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn calls_that_are_made_together_go_in_one_frame() {
+    let coordinator = Coordinator::start(&config(&[])).await;
+    let mut instance = coordinator.instance("a").await;
+    let calls = Arc::clone(&coordinator.calls);
+    tokio::spawn(async move {
+        for _ in 0..10 {
+            tokio::spawn(calls.perform(outgoing(Operation::Try, stock())));
+        }
+    });
+    match instance.hears().await {
+        Ok(Some(Heard::Calls(frame))) => assert_eq!(frame.calls.len(), 10),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn an_instance_never_has_more_calls_than_it_asked_for() {
     let mut config = config(&[]);

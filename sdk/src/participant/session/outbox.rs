@@ -1,4 +1,7 @@
 //! What a session sends: the replies that wait when the connection has room for more, in one frame.
+//!
+//! Woken by the first reply, it lets every call have a turn that is ready to run, and then looks. A frame
+//! costs both sides more than a reply in it, and with nobody else ready the turn is at once its own again.
 
 use std::{
     pin::Pin,
@@ -41,6 +44,8 @@ struct State {
 pub(super) struct Frames {
     outbox: Outbox,
     beats: Option<Interval>,
+    /// The others have had their turn since it was woken.
+    gave_way: bool,
 }
 
 impl Outbox {
@@ -59,15 +64,16 @@ impl Outbox {
         let frames = Frames {
             outbox: outbox.clone(),
             beats: None,
+            gave_way: false,
         };
         (outbox, frames)
     }
 
-    /// Of a session that has ended, nobody hears it.
-    pub(super) fn reply(&self, reply: SessionReply) {
+    /// Of a session that has ended, nobody hears them.
+    pub(super) fn reply(&self, replies: impl IntoIterator<Item = SessionReply>) {
         self.change(|state| {
             if !state.closed {
-                state.replies.push(reply);
+                state.replies.extend(replies);
             }
         });
     }
@@ -116,6 +122,10 @@ impl Stream for Frames {
     type Item = OpenSessionRequest;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !std::mem::replace(&mut self.gave_way, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         // Before looking, so that nothing that comes after the look is missed.
         self.outbox.0.stream.register(cx.waker());
         let heartbeat = {
@@ -128,6 +138,7 @@ impl Stream for Frames {
             }
             state.heartbeat
         };
+        self.gave_way = false;
         let Some(heartbeat) = heartbeat else {
             return Poll::Pending;
         };

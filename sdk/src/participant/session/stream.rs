@@ -1,13 +1,18 @@
-//! One session: calls come in, each runs in a task of its own, replies go out in the order in which
-//! they are done.
+//! One session: calls come in, run side by side, and replies go out in the order in which they are done.
+//!
+//! Calls of one frame share tasks, a few each, for as long as they need not wait: a task costs more than
+//! what most of them do. One that waits goes on in a task of its own.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use tercet_core::operation::Operation;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tonic::{Status, Streaming, transport::Channel};
 
-use super::{outbox::Outbox, running::Running};
+use super::{
+    outbox::Outbox,
+    running::{Running, RunningCall},
+};
 use crate::{
     participant::{DRAIN_MAX, answer, calls::Calls, convert, fence::Fence, problem::Problem},
     proto::participant::v1::{
@@ -27,6 +32,9 @@ const HEARTBEAT_MAX: Duration = Duration::from_secs(600);
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(5);
 /// Heartbeats in which nothing is heard until the coordinator counts as gone.
 const HEARTBEATS_MISSED_MAX: u32 = 3;
+
+/// Calls that begin in one task; the more, the longer the last of them waits for the others' first steps.
+const CALLS_PER_TASK: usize = 16;
 
 /// Who takes the calls.
 pub(super) struct Host<F: Fence> {
@@ -114,9 +122,7 @@ impl<F: Fence> Host<F> {
     ) -> Result<(), Status> {
         let ended = || Status::unavailable("the coordinator has ended the session");
         match frame?.ok_or_else(ended)?.frame {
-            Some(Frame::Calls(calls)) => {
-                calls.calls.into_iter().for_each(|it| self.call(it, outbox))
-            }
+            Some(Frame::Calls(calls)) => self.run(calls.calls, outbox),
             Some(Frame::Drain(_)) => {
                 let participant = &self.hello.participant;
                 tracing::info!(participant, "the coordinator is going away");
@@ -126,19 +132,41 @@ impl<F: Fence> Host<F> {
         Ok(())
     }
 
-    /// Runs a call to its end, whatever becomes of the session.
-    fn call(&self, call: SessionCall, outbox: &Outbox) {
-        let running = self.running.begin();
-        let (calls, outbox) = (Arc::clone(&self.calls), outbox.clone());
-        tokio::spawn(async move {
-            let response = response(calls, call.request).await;
-            outbox.reply(SessionReply {
-                call_id: call.call_id,
-                response: Some(response),
-            });
-            drop(running);
-        });
+    /// Runs calls to their end, whatever becomes of the session.
+    fn run(&self, calls: Vec<SessionCall>, outbox: &Outbox) {
+        let mut calls = calls.into_iter().map(|call| (call, self.running.begin()));
+        loop {
+            let some: Vec<_> = calls.by_ref().take(CALLS_PER_TASK).collect();
+            if some.is_empty() {
+                return;
+            }
+            tokio::spawn(begin(Arc::clone(&self.calls), some, outbox.clone()));
+        }
     }
+}
+
+/// Answers those that need not wait, all at once; the others go on by themselves.
+async fn begin<F: Fence>(
+    calls: Arc<Calls<F>>,
+    some: Vec<(SessionCall, RunningCall)>,
+    outbox: Outbox,
+) {
+    let mut done = Vec::with_capacity(some.len());
+    for (call, running) in some {
+        let mut reply = Box::pin(reply(Arc::clone(&calls), call));
+        match futures::poll!(&mut reply) {
+            Poll::Ready(reply) => done.push((reply, running)),
+            Poll::Pending => drop(tokio::spawn(go_on(reply, running, outbox.clone()))),
+        }
+    }
+    let (replies, running): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+    outbox.reply(replies);
+    drop(running);
+}
+
+async fn go_on(reply: impl Future<Output = SessionReply>, running: RunningCall, outbox: Outbox) {
+    outbox.reply([reply.await]);
+    drop(running);
 }
 
 async fn open(
@@ -155,8 +183,8 @@ async fn open(
     }
 }
 
-async fn response<F: Fence>(calls: Arc<Calls<F>>, request: Option<Request>) -> Response {
-    let performed = match request {
+async fn reply<F: Fence>(calls: Arc<Calls<F>>, call: SessionCall) -> SessionReply {
+    let performed = match call.request {
         Some(Request::TryCall(it)) => {
             let reply = answer::perform(calls, Operation::Try, it.context, it.payload).await;
             reply.map(|reply| Response::TryReply(convert::try_response(reply)))
@@ -178,7 +206,11 @@ async fn response<F: Fence>(calls: Arc<Calls<F>>, request: Option<Request>) -> R
             what: "it is none that this version knows".to_owned(),
         }),
     };
-    performed.unwrap_or_else(|problem| Response::Indeterminate(problem.into_failure()))
+    let indeterminate = |problem: Problem| Response::Indeterminate(problem.into_failure());
+    SessionReply {
+        call_id: call.call_id,
+        response: Some(performed.unwrap_or_else(indeterminate)),
+    }
 }
 
 fn heartbeat(welcome: &SessionWelcome) -> Duration {
