@@ -8,6 +8,8 @@
 mod calls;
 mod check;
 mod disk;
+mod guard;
+mod json;
 mod leg;
 mod load;
 mod machine;
@@ -19,6 +21,8 @@ mod processes;
 mod program;
 mod report;
 mod run;
+mod silent;
+mod stage;
 mod summary;
 mod table;
 mod usage;
@@ -28,7 +32,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Parser as _;
 
-use options::Options;
+use options::{Bench, Task};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -44,15 +48,18 @@ async fn main() -> ExitCode {
 /// As a participant, when it was started as one.
 async fn act() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, name, coordinator @ ..] = &arguments[..]
+    if let [role, rest @ ..] = &arguments[..]
         && role == participant::ROLE
     {
-        participant::run(name, coordinator.first()).await?;
+        participant::run(rest).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    let options = Options::parse();
+    let bench = Bench::parse();
     if cfg!(debug_assertions) {
         bail!("this is a debug build, whose figures mean nothing; run it with --release");
     }
-    run::run(&options).await
+    match &bench.task {
+        None => run::run(&bench.compare).await,
+        Some(Task::Guard(options)) => guard::run(options).await,
+    }
 }
