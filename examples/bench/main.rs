@@ -5,9 +5,11 @@
 //! works in turn, round by round, so that whatever else the machine does meets them all; at the end of
 //! each of its turns the coordinator is killed, and everything that was acknowledged is looked up.
 
+mod aged;
 mod calls;
 mod check;
 mod disk;
+mod growth;
 mod guard;
 mod json;
 mod leg;
@@ -60,6 +62,7 @@ async fn act() -> anyhow::Result<ExitCode> {
     }
     match &bench.task {
         None => run::run(&bench.compare).await,
+        Some(Task::Growth(options)) => growth::run(options).await,
         Some(Task::Guard(options)) => guard::run(options).await,
     }
 }

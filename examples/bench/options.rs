@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{guard, mode::Mode};
+use crate::{growth, guard, mode::Mode};
 
 /// More would be refused: the coordinator's own limit is 4096.
 const CONCURRENCY_MAX: i64 = 4096;
@@ -24,6 +24,7 @@ pub struct Bench {
 #[derive(Debug, Subcommand)]
 pub enum Task {
     Guard(guard::Options),
+    Growth(growth::Options),
 }
 
 /// Prints what each mode came to, round by round, then the medians, the ratios and the targets. The exit
