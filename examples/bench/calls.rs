@@ -21,7 +21,7 @@ use tercet_sdk::proto::{
     },
 };
 use tonic::{
-    Request,
+    Code, Request, Status,
     transport::{Channel, Endpoint},
 };
 
@@ -155,6 +155,12 @@ impl Calls {
         }
         Ok(())
     }
+}
+
+/// Whether the coordinator said that too much is in flight.
+pub fn is_refused(error: &anyhow::Error) -> bool {
+    let status = error.downcast_ref::<Status>();
+    status.is_some_and(|status| status.code() == Code::ResourceExhausted)
 }
 
 /// A connection, made when this returns.

@@ -28,7 +28,7 @@ use crate::{
     stage::{Stage, with_last_words},
 };
 
-/// Checks the coordinator's instructions per transaction against the recorded ones (valgrind; 2 minutes).
+/// Checks the coordinator's instructions per transaction against the recorded ones (valgrind; a minute).
 ///
 /// They hardly depend on the machine or on what else it does. The exit code is 0 only if no mode needs more
 /// than is recorded and the margin.

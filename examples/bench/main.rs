@@ -6,6 +6,7 @@
 //! each of its turns the coordinator is killed, and everything that was acknowledged is looked up.
 
 mod aged;
+mod arrivals;
 mod calls;
 mod check;
 mod disk;
@@ -18,6 +19,7 @@ mod machine;
 mod measured;
 mod mode;
 mod options;
+mod overload;
 mod participant;
 mod processes;
 mod program;
@@ -25,6 +27,7 @@ mod report;
 mod run;
 mod silent;
 mod stage;
+mod stuck;
 mod summary;
 mod table;
 mod usage;
@@ -64,5 +67,7 @@ async fn act() -> anyhow::Result<ExitCode> {
         None => run::run(&bench.compare).await,
         Some(Task::Growth(options)) => growth::run(options).await,
         Some(Task::Guard(options)) => guard::run(options).await,
+        Some(Task::Overload(options)) => overload::run(options).await,
+        Some(Task::Stuck(options)) => stuck::run(options).await,
     }
 }

@@ -62,7 +62,7 @@ async fn of(
         mode,
         concurrency: CONCURRENCY,
         connections: CONNECTIONS,
-        measured: ground.options.seconds,
+        measured: ground.seconds(),
         kill: false,
     };
     let (others, id) = (stage.processes(), Some(coordinator.id()));

@@ -60,7 +60,7 @@ pub async fn measure(ground: &Ground<'_>) -> anyhow::Result<Found<Point>> {
     for kept in ground.options.finished.iter().copied() {
         stores.push(Aged::make(ground, ground.scaled(kept)).await?);
     }
-    for round in 1..=ground.options.rounds {
+    for round in 1..=ground.rounds() {
         // Whoever comes first in a round comes last in another.
         let first = (round as usize - 1) % stores.len();
         for nth in 0..stores.len() {
@@ -159,7 +159,7 @@ async fn turn(ground: &Ground<'_>, folder: &std::path::Path, round: u32) -> anyh
         mode: Mode::Unary,
         concurrency: CONCURRENCY,
         connections: CONNECTIONS,
-        measured: ground.options.seconds,
+        measured: ground.seconds(),
         kill: false,
     };
     let (others, id) = (stage.processes(), Some(coordinator.id()));

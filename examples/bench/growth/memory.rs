@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::{CONCURRENCY, CONNECTIONS, Found, Ground, READY_TIMEOUT};
 use crate::{
     aged::{AHEAD, Stand},
-    calls::{Calls, Order, PAYLOAD_BYTES},
-    load::{Load, Window},
+    calls::{Calls, Order, PAYLOAD_BYTES, is_refused},
+    load::scattered_id,
     mode::Mode,
     processes::{Coordinator, Launch, NAMES},
     stage::{Stage, with_last_words},
@@ -43,7 +43,7 @@ pub enum Way {
 const TRANSACTIONS: u64 = 100_000;
 const TARGET_BYTES: f64 = 2048.0;
 const PAYLOADS_BYTES: f64 = (PAYLOAD_BYTES * NAMES.len()) as f64;
-const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
+const COME_AGAIN: Duration = Duration::from_millis(100);
 /// A driver that has nothing to do ends within two seconds.
 const SETTLED: Duration = Duration::from_secs(4);
 const INFLIGHT: &str = "tercet_transactions_inflight";
@@ -68,8 +68,7 @@ pub async fn measure(ground: &Ground<'_>) -> anyhow::Result<Found<Point>> {
 }
 
 async fn of(ground: &Ground<'_>, way: Way, folder: &std::path::Path) -> anyhow::Result<Point> {
-    let each = ground.scaled(TRANSACTIONS) / u64::from(CONCURRENCY);
-    let transactions = each * u64::from(CONCURRENCY);
+    let transactions = ground.scaled(TRANSACTIONS);
     let launch = Launch {
         ready_timeout: READY_TIMEOUT,
         ..Launch::of(&ground.program)
@@ -94,7 +93,7 @@ async fn of(ground: &Ground<'_>, way: Way, folder: &std::path::Path) -> anyhow::
         } else {
             order
         };
-        submit(order, each, &before).await?;
+        submit(order, transactions, &before).await?;
         before
     };
     let waiting = if way == Way::Finished {
@@ -122,14 +121,21 @@ async fn of(ground: &Ground<'_>, way: Way, folder: &std::path::Path) -> anyhow::
     })
 }
 
-async fn submit(order: Order, each: u64, coordinator: &Coordinator) -> anyhow::Result<()> {
+async fn submit(order: Order, transactions: u64, coordinator: &Coordinator) -> anyhow::Result<()> {
     let calls = Calls::ordering(order, coordinator, CONNECTIONS).await?;
-    let window = Window::of_each(each, LOAD_TIMEOUT);
-    let done = Load::start(&calls, CONCURRENCY, "done", window)
-        .done()
-        .await?;
-    match done.into_fault() {
-        None => Ok(()),
-        Some(fault) => Err(fault).context("a client met an error"),
+    let submitted = stream::iter((0..transactions).zip(calls.iter().cycle()))
+        .map(|(number, calls)| patiently(calls.clone(), scattered_id("waits", number)))
+        .buffer_unordered(CONCURRENCY as usize)
+        .try_collect();
+    submitted.await
+}
+
+/// Comes again when too much is in flight.
+async fn patiently(mut calls: Calls, id: String) -> anyhow::Result<()> {
+    loop {
+        match calls.transact(&id).await {
+            Err(error) if is_refused(&error) => tokio::time::sleep(COME_AGAIN).await,
+            ended => return ended,
+        }
     }
 }

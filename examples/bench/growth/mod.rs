@@ -24,19 +24,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{aged::Templates, json, machine::Machine, options::seconds, program, summary::Target};
 
-/// Measures how it grows, and draws it (everything: about an hour; --small: two minutes; each part tells).
+/// Measures how it grows, and draws it (everything: an hour; --small: two minutes).
 ///
-/// finished: throughput and latency with so many finished transactions kept (20 minutes, 20 GiB).
-/// unfinished: start, memory and recovery with so many unfinished ones (10 minutes).
-/// memory: what one costs that waits, with no call outstanding (3 minutes).
-/// churn: the disk's use while transactions come and go (3 minutes).
-/// branches: throughput by the branches of a transaction (2 minutes).
+/// The report keeps what earlier runs have found about parts that this one leaves out.
 #[derive(Debug, Args)]
 pub struct Options {
     /// What is measured.
     #[arg(long, value_name = "PART,…", value_delimiter = ',', value_enum, default_values_t = Part::ALL)]
     parts: Vec<Part>,
-    /// Everything at a hundredth of its size: whether it works, not what it comes to.
+    /// A hundredth of each size, one round of a second, no report in docs: whether it works, not what it comes to.
     #[arg(long)]
     small: bool,
     /// Measures nothing, and draws what the report has.
@@ -57,12 +53,12 @@ pub struct Options {
     /// For how long recovery is watched after a start, if it takes longer.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     recovery: Duration,
-    /// The report.
-    #[arg(long, value_name = "FILE", default_value = "docs/growth.json")]
-    json: PathBuf,
-    /// The picture.
-    #[arg(long, value_name = "FILE", default_value = "docs/growth.svg")]
-    svg: PathBuf,
+    /// The report [default: docs/growth.json].
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The picture [default: docs/growth.svg].
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Where stores are made, and removed again; not on tmpfs.
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     dir: PathBuf,
@@ -70,10 +66,15 @@ pub struct Options {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// Throughput and latency with so many finished transactions kept (20 minutes, 15 GB of disk).
     Finished,
+    /// Start, memory and recovery with so many unfinished ones (10 minutes).
     Unfinished,
+    /// What one costs that waits, with no call outstanding (4 minutes).
     Memory,
+    /// The disk's use while transactions come and go (4 minutes).
     Churn,
+    /// Throughput by the branches of a transaction (2 minutes).
     Branches,
 }
 
@@ -134,7 +135,19 @@ struct Ground<'a> {
 
 /// Succeeds if everything could be measured, whether targets are met or not.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let mut report = Report::read(&options.json)?;
+    let file = |given: &Option<PathBuf>, name: &str| {
+        let default = if options.small {
+            &options.dir
+        } else {
+            Path::new("docs")
+        };
+        given.clone().unwrap_or_else(|| default.join(name))
+    };
+    let (json, svg) = (
+        file(&options.json, "growth.json"),
+        file(&options.svg, "growth.svg"),
+    );
+    let mut report = Report::read(&json)?;
     if !options.draw {
         fs::create_dir_all(&options.dir)
             .with_context(|| format!("creating {}", options.dir.display()))?;
@@ -149,11 +162,11 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         for part in &options.parts {
             ground.measure(*part, &mut report).await?;
             // What is measured is not lost to what comes after it.
-            json::write(&report, &options.json)?;
+            json::write(&report, &json)?;
         }
     }
-    picture::draw(&report, &options.svg)?;
-    println!("drawn in {}", options.svg.display());
+    picture::draw(&report, &svg)?;
+    println!("drawn in {}, from {}", svg.display(), json.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -190,6 +203,23 @@ impl Ground<'_> {
             count / SMALL
         } else {
             count
+        }
+    }
+
+    fn rounds(&self) -> u32 {
+        if self.options.small {
+            1
+        } else {
+            self.options.rounds
+        }
+    }
+
+    /// How long throughput is measured each time.
+    fn seconds(&self) -> Duration {
+        if self.options.small {
+            Duration::from_secs(1)
+        } else {
+            self.options.seconds
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The report as one picture, a panel for each question.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use anyhow::{Context as _, anyhow};
 use plotters::{coord::Shift, prelude::*};
@@ -23,6 +23,8 @@ struct Panel {
     title: &'static str,
     x: Axis,
     y: Axis,
+    /// Where no line is.
+    legend: SeriesLabelPosition,
     lines: Vec<Line>,
 }
 
@@ -32,12 +34,12 @@ struct Axis {
     scale: Scale,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Scale {
     /// From 0.
     Linear,
-    /// A step is a factor of ten.
-    Log,
+    /// A step is a factor of this.
+    Log(f64),
 }
 
 struct Line {
@@ -77,6 +79,7 @@ fn panels(report: &Report) -> Vec<Panel> {
             title: "The store on the disk, while the oldest go",
             x: linear("transactions written, thousands"),
             y: linear("MB"),
+            legend: SeriesLabelPosition::LowerRight,
             lines: vec![line("files", points.collect())],
         });
     }
@@ -97,12 +100,14 @@ fn kept(points: &[finished::Point]) -> [Panel; 2] {
             title: "Throughput, 256 clients",
             x,
             y: linear("transactions/s"),
+            legend: SeriesLabelPosition::LowerRight,
             lines: vec![line("median", of(|it| it.transactions_per_s))],
         },
         Panel {
             title: "Latency, 256 clients",
             x,
             y: linear("ms"),
+            legend: SeriesLabelPosition::LowerRight,
             lines: vec![
                 line("p99", of(|it| it.p99_us / 1e3)),
                 line("p50", of(|it| it.p50_us / 1e3)),
@@ -116,12 +121,13 @@ fn start(points: &[unfinished::Point]) -> [Panel; 2] {
         let points = points.iter().map(|it| (it.unfinished as f64, figure(it)));
         points.collect::<Vec<_>>()
     };
-    let x = logarithmic("unfinished transactions in the store, all due");
+    let x = logarithmic("unfinished transactions in the store, all due", 10.0);
     [
         Panel {
             title: "From the start to the first answer",
             x,
-            y: logarithmic("s"),
+            y: logarithmic("s", 10.0),
+            legend: SeriesLabelPosition::LowerRight,
             lines: vec![
                 line("first answer", of(|it| it.first_answer_s)),
                 line("listening", of(|it| it.listening_s)),
@@ -131,7 +137,8 @@ fn start(points: &[unfinished::Point]) -> [Panel; 2] {
         Panel {
             title: "Resident memory of a start",
             x,
-            y: logarithmic("MiB"),
+            y: logarithmic("MiB", 10.0),
+            legend: SeriesLabelPosition::LowerRight,
             lines: vec![
                 line("at the most", of(|it| it.resident_peak_kib as f64 / 1024.0)),
                 line(
@@ -157,8 +164,9 @@ fn by_branches(points: &[branches::Point]) -> Panel {
     };
     Panel {
         title: "Branches done, 32 clients",
-        x: logarithmic("branches of a transaction"),
+        x: logarithmic("branches of a transaction", 2.0),
         y: linear("branches/s"),
+        legend: SeriesLabelPosition::UpperLeft,
         lines: vec![of(Mode::Unary), of(Mode::Sessions)],
     }
 }
@@ -173,8 +181,8 @@ fn linear(name: &'static str) -> Axis {
     Axis { name, scale }
 }
 
-fn logarithmic(name: &'static str) -> Axis {
-    let scale = Scale::Log;
+fn logarithmic(name: &'static str, base: f64) -> Axis {
+    let scale = Scale::Log(base);
     Axis { name, scale }
 }
 
@@ -183,32 +191,43 @@ impl Axis {
     fn place(self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => value,
-            Scale::Log => value.max(f64::MIN_POSITIVE).log10(),
+            Scale::Log(base) => value.max(f64::MIN_POSITIVE).log(base),
         }
     }
 
     fn label(self, place: f64) -> String {
         let value = match self.scale {
             Scale::Linear => place,
-            Scale::Log => 10_f64.powf(place),
+            Scale::Log(base) => base.powf(place),
         };
-        let decimals = if value >= 10.0 || value == value.round() {
-            0
-        } else {
-            2
+        let (value, unit) = match value {
+            value if value >= 1e6 => (value / 1e6, "M"),
+            value if value >= 1e4 => (value / 1e3, "k"),
+            value => (value, ""),
         };
-        format!("{value:.decimals$}")
+        let exact = value >= 10.0 || (value - value.round()).abs() < 1e-6;
+        let decimals = if exact { 0 } else { 2 };
+        format!("{value:.decimals$}{unit}")
+    }
+
+    /// How many labels there are to be: on a logarithmic axis, one at each step.
+    fn labels(self, range: &Range<f64>) -> usize {
+        match self.scale {
+            Scale::Linear => 7,
+            Scale::Log(_) => (range.end - range.start) as usize + 1,
+        }
     }
 
     /// From the lowest to the highest of these, with a little room.
-    fn range(self, values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
+    fn range(self, values: impl Iterator<Item = f64>) -> Range<f64> {
         let places = values.map(|value| self.place(value));
         let (min, max) = places.fold((f64::MAX, f64::MIN), |(min, max), place| {
             (min.min(place), max.max(place))
         });
         match self.scale {
-            Scale::Linear => 0.0..(max * 1.1).max(1.0),
-            Scale::Log => min.floor()..max.ceil().max(min.floor() + 1.0),
+            Scale::Linear if max > 0.0 => 0.0..max * 1.1,
+            Scale::Linear => 0.0..1.0,
+            Scale::Log(_) => min.floor()..max.ceil().max(min.floor() + 1.0),
         }
     }
 }
@@ -220,19 +239,21 @@ impl Panel {
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         let Self { x, y, .. } = *self;
         let all = || self.lines.iter().flat_map(|line| &line.points);
+        let (across, up) = (x.range(all().map(|it| it.0)), y.range(all().map(|it| it.1)));
+        let (x_labels, y_labels) = (x.labels(&across), y.labels(&up));
         let mut chart = ChartBuilder::on(area)
             .caption(self.title, (FONT, 18))
             .margin(12)
             .x_label_area_size(42)
             .y_label_area_size(62)
-            .build_cartesian_2d(x.range(all().map(|it| it.0)), y.range(all().map(|it| it.1)))?;
+            .build_cartesian_2d(across, up)?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
             .x_desc(x.name)
             .y_desc(y.name)
-            .x_labels(7)
-            .y_labels(7)
+            .x_labels(x_labels)
+            .y_labels(y_labels)
             .x_label_formatter(&|place| x.label(*place))
             .y_label_formatter(&|place| y.label(*place))
             .label_style((FONT, 13))
@@ -249,8 +270,12 @@ impl Panel {
                     PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2))
                 });
         }
+        if self.lines.len() == 1 {
+            return Ok(());
+        }
         chart
             .configure_series_labels()
+            .position(self.legend.clone())
             .label_font((FONT, 13))
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK.mix(0.3))
