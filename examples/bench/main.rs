@@ -4,6 +4,9 @@
 //! same build) and two participants as processes of their own, and is itself the clients. Every mode
 //! works in turn, round by round, so that whatever else the machine does meets them all; at the end of
 //! each of its turns the coordinator is killed, and everything that was acknowledged is looked up.
+//!
+//! Its commands measure the same coordinator in other ways: `guard` counts instructions, `growth` shows what
+//! size does, `overload` and `stuck` what happens when not all is well.
 
 mod aged;
 mod arrivals;
