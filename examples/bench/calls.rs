@@ -3,7 +3,10 @@
 //! The generated clients everywhere, and the transport that the coordinator uses for its participants
 //! (`src/participants/route.rs`): nobody is faster for want of a header or a window.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context as _, bail};
 use prost::{Message as _, bytes::Bytes};
@@ -13,18 +16,18 @@ use tercet_sdk::proto::{
         participant_service_client::ParticipantServiceClient,
     },
     v1::{
-        BranchSpec, ContractTarget, SubmitTransactionRequest, branch_spec,
-        coordinator_service_client::CoordinatorServiceClient,
+        BranchSpec, ContractTarget, ReplyMode, RetryPolicy, SubmitTransactionRequest,
+        TransactionOptions, branch_spec, coordinator_service_client::CoordinatorServiceClient,
     },
 };
 use tonic::{
-    Request,
+    Code, Request, Status,
     transport::{Channel, Endpoint},
 };
 
 use crate::{
     participant::{RESOURCE, Take},
-    processes::NAMES,
+    processes::{Coordinator, NAMES},
 };
 
 /// Of each branch's request, encoded.
@@ -32,6 +35,8 @@ pub const PAYLOAD_BYTES: usize = 128;
 /// As the coordinator has them by default, for participants and for transactions.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that a transaction may be undecided.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One connection to everyone that a mode talks to.
 #[derive(Clone)]
@@ -41,7 +46,57 @@ pub enum Calls {
     /// Of both.
     Direct([ParticipantServiceClient<Channel>; 2], Payload),
     /// Of the coordinator.
-    Submit(CoordinatorServiceClient<Channel>, Payload),
+    Submit(CoordinatorServiceClient<Channel>, Arc<Order>),
+}
+
+/// What a client submits.
+pub struct Order {
+    branches: Vec<BranchSpec>,
+    options: Option<TransactionOptions>,
+    /// What it is to be answered.
+    expected: Outcome,
+}
+
+impl Order {
+    /// One branch with each of these participants.
+    pub fn with<'a>(participants: impl IntoIterator<Item = &'a str>) -> Self {
+        let payload = payload();
+        let branch = |participant: &str| BranchSpec {
+            payload: Some(payload.clone()),
+            target: Some(branch_spec::Target::Contract(ContractTarget {
+                participant: participant.to_owned(),
+                resource: RESOURCE.to_owned(),
+            })),
+            ..BranchSpec::default()
+        };
+        Self {
+            branches: participants.into_iter().map(branch).collect(),
+            options: None,
+            expected: Outcome::Success,
+        }
+    }
+
+    /// Answered as soon as it is recorded; what fails is called again after this time.
+    pub fn accepted(self, interval: Duration) -> Self {
+        let whole = |duration: Duration| prost_types::Duration {
+            seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+            nanos: 0,
+        };
+        let options = TransactionOptions {
+            reply_mode: ReplyMode::Accepted.into(),
+            timeout: Some(whole(TIMEOUT_MAX)),
+            retry_policy: Some(RetryPolicy {
+                intervals: vec![whole(interval)],
+                ..RetryPolicy::default()
+            }),
+            ..TransactionOptions::default()
+        };
+        Self {
+            options: Some(options),
+            expected: Outcome::Processing,
+            ..self
+        }
+    }
 }
 
 impl Calls {
@@ -56,9 +111,24 @@ impl Calls {
         Ok(Self::Direct([first, second], payload()))
     }
 
-    pub async fn submit(coordinator: &str) -> anyhow::Result<Self> {
-        let client = CoordinatorServiceClient::new(connect(coordinator).await?);
-        Ok(Self::Submit(client, payload()))
+    /// So many connections to a coordinator, for transactions with both participants.
+    pub async fn to(coordinator: &Coordinator, connections: usize) -> anyhow::Result<Vec<Self>> {
+        Self::ordering(Order::with(NAMES), coordinator, connections).await
+    }
+
+    /// The same for transactions like this one.
+    pub async fn ordering(
+        order: Order,
+        coordinator: &Coordinator,
+        connections: usize,
+    ) -> anyhow::Result<Vec<Self>> {
+        let order = Arc::new(order);
+        let mut calls = Vec::new();
+        for _ in 0..connections {
+            let client = CoordinatorServiceClient::new(connect(&coordinator.url).await?);
+            calls.push(Self::Submit(client, Arc::clone(&order)));
+        }
+        Ok(calls)
     }
 
     /// Does the work of the transaction by this id; all of it has succeeded when this returns.
@@ -81,10 +151,16 @@ impl Calls {
                     confirm(second, two, payload, held_two)
                 )?;
             }
-            Self::Submit(coordinator, payload) => submit(coordinator, id, payload).await?,
+            Self::Submit(coordinator, order) => submit(coordinator, id, order).await?,
         }
         Ok(())
     }
+}
+
+/// Whether the coordinator said that too much is in flight.
+pub fn is_refused(error: &anyhow::Error) -> bool {
+    let status = error.downcast_ref::<Status>();
+    status.is_some_and(|status| status.code() == Code::ResourceExhausted)
 }
 
 /// A connection, made when this returns.
@@ -138,32 +214,27 @@ async fn confirm(
 async fn submit(
     coordinator: &mut CoordinatorServiceClient<Channel>,
     id: &str,
-    payload: &Payload,
+    order: &Order,
 ) -> anyhow::Result<()> {
-    let branch = |participant: &&str| BranchSpec {
-        payload: Some(payload.clone()),
-        target: Some(branch_spec::Target::Contract(ContractTarget {
-            participant: (*participant).to_owned(),
-            resource: RESOURCE.to_owned(),
-        })),
-        ..BranchSpec::default()
-    };
     let message = SubmitTransactionRequest {
         transaction_id: id.to_owned(),
-        branches: NAMES.iter().map(branch).collect(),
+        branches: order.branches.clone(),
+        options: order.options.clone(),
         ..SubmitTransactionRequest::default()
     };
     let reply = coordinator.submit_transaction(within(TRANSACTION_TIMEOUT, message));
     let transaction = reply.await?.into_inner().transaction.unwrap_or_default();
-    succeeded("Submit", transaction.outcome())
+    answered("Submit", transaction.outcome(), order.expected)
 }
 
 fn succeeded(what: &str, outcome: Outcome) -> anyhow::Result<()> {
-    if outcome != Outcome::Success {
-        bail!(
-            "{what} was answered {}, and should have succeeded",
-            outcome.as_str_name()
-        );
+    answered(what, outcome, Outcome::Success)
+}
+
+fn answered(what: &str, outcome: Outcome, expected: Outcome) -> anyhow::Result<()> {
+    if outcome != expected {
+        let (outcome, expected) = (outcome.as_str_name(), expected.as_str_name());
+        bail!("{what} was answered {outcome}; it should have been {expected}");
     }
     Ok(())
 }

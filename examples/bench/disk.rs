@@ -1,6 +1,8 @@
 //! The disk that the store is on.
 
-use std::{fs, fs::File, io::Write as _, path::Path, time::Instant};
+use std::{
+    fs, fs::File, io::Write as _, os::unix::fs::MetadataExt as _, path::Path, time::Instant,
+};
 
 use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
@@ -29,6 +31,21 @@ pub fn file_system(folder: &Path) -> anyhow::Result<String> {
         bail!("{folder} is in memory ({kind}), where nothing is durable; give --dir on a disk");
     }
     Ok(kind)
+}
+
+/// How much the files below this folder occupy.
+pub fn used_bytes(folder: &Path) -> anyhow::Result<u64> {
+    /// Whatever the file system's own blocks are.
+    const BLOCK_BYTES: u64 = 512;
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        bytes += match entry.metadata()? {
+            metadata if metadata.is_dir() => used_bytes(&entry.path())?,
+            metadata => metadata.blocks() * BLOCK_BYTES,
+        };
+    }
+    Ok(bytes)
 }
 
 /// How long it takes to append 4 KiB to a file in this folder and to sync it, in microseconds: the median.

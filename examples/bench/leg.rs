@@ -16,7 +16,8 @@ use crate::{
     measured::{Ended, Measured, measure},
     mode::Mode,
     participant::Sums,
-    processes::{Coordinator, NAMES, Participant, free_address, last_words},
+    processes::{Coordinator, Launch},
+    stage::{Stage, with_last_words},
 };
 
 /// What a coordinator counts is to be read in its metrics only after its next look at it.
@@ -56,26 +57,12 @@ pub struct Place<'a> {
 /// Does it.
 pub async fn run(leg: &Leg, place: &Place<'_>) -> anyhow::Result<Measured> {
     let folder = TempDir::with_prefix_in("store-", place.dir)?;
-    let measured = play(leg, &place.program, folder.path()).await;
-    measured.map_err(|error| match last_words(folder.path()) {
-        log if log.is_empty() => error,
-        log => error.context(format!("the coordinator's last words:\n{log}\n")),
-    })
+    let measured = play(leg, Launch::of(&place.program), folder.path()).await;
+    with_last_words(measured, folder.path())
 }
 
-async fn play(leg: &Leg, program: &Path, folder: &Path) -> anyhow::Result<Measured> {
-    let coordinator = free_address()?;
-    let url = format!("http://{coordinator}");
-    let connects = (leg.mode == Mode::Sessions).then_some(&*url);
-    let stage = Stage {
-        program,
-        folder,
-        coordinator,
-        participants: [
-            Participant::start(NAMES[0], connects).await?,
-            Participant::start(NAMES[1], connects).await?,
-        ],
-    };
+async fn play(leg: &Leg, launch: Launch, folder: &Path) -> anyhow::Result<Measured> {
+    let stage = Stage::set(leg.mode, launch, folder).await?;
     let (measured, expected) = if leg.mode.has_coordinator() {
         stage.through_coordinator(leg).await?
     } else {
@@ -93,20 +80,12 @@ async fn play(leg: &Leg, program: &Path, folder: &Path) -> anyhow::Result<Measur
     Ok(measured)
 }
 
-/// Who plays, and where the coordinator will be.
-struct Stage<'a> {
-    program: &'a Path,
-    folder: &'a Path,
-    coordinator: String,
-    participants: [Participant; 2],
-}
-
 /// What was measured, and what the participants must have counted.
 type Outcome = (Measured, [Sums; 2]);
 
-impl Stage<'_> {
+impl Stage {
     async fn without_coordinator(&self, leg: &Leg) -> anyhow::Result<Outcome> {
-        let [first, second] = &self.participants;
+        let (first, second) = (&self.participants[0], &self.participants[1]);
         let mut calls = Vec::new();
         for _ in 0..leg.connections {
             calls.push(match leg.mode {
@@ -114,7 +93,7 @@ impl Stage<'_> {
                 _ => Calls::direct(&first.place, &second.place).await?,
             });
         }
-        let (measured, done) = measure(leg, &calls, &[first.id(), second.id()], None).await?;
+        let (measured, done) = measure(leg, "done", &calls, &self.processes(), None).await?;
         let acknowledged = done.acknowledged();
         let none = Sums::default();
         let expected = if leg.mode == Mode::Raw {
@@ -128,41 +107,29 @@ impl Stage<'_> {
     }
 
     async fn through_coordinator(&self, leg: &Leg) -> anyhow::Result<Outcome> {
-        let coordinator = self.start_coordinator(leg).await?;
-        let mut calls = Vec::new();
-        for _ in 0..leg.connections {
-            calls.push(Calls::submit(&coordinator.url).await?);
-        }
-        let others = self.participants.each_ref().map(Participant::id);
+        let coordinator = self.coordinator().await?;
+        let calls = Calls::to(&coordinator, leg.connections).await?;
+        let others = self.processes();
         let before = coordinator.metric(SYNCS, |_| true).await?;
-        let (mut measured, done) = measure(leg, &calls, &others, Some(coordinator.id())).await?;
+        let (mut measured, done) =
+            measure(leg, "done", &calls, &others, Some(coordinator.id())).await?;
         let mut confirmed = done.acknowledged();
         if leg.kill {
             tokio::time::sleep(UNTIL_COUNTED).await;
             let syncs = coordinator.metric(SYNCS, |_| true).await? - before;
-            let fdatasync_us = disk::fdatasync_us(self.folder).await?;
+            let fdatasync_us = disk::fdatasync_us(&self.folder).await?;
             let cut_off = kill_at_work(leg, &calls, coordinator).await?;
             measured.ended(Ended {
                 syncs: syncs as f64 / confirmed as f64,
                 fdatasync_us,
                 acknowledged: confirmed + cut_off.acknowledged(),
             });
-            let again = self.start_coordinator(leg).await?;
+            let again = self.coordinator().await?;
             confirmed = check::kept(&again, &[&done, &cut_off]).await?;
             again.kill().await?;
         }
         let none = Sums::default();
         Ok((measured, [Sums { confirmed, ..none }; 2]))
-    }
-
-    async fn start_coordinator(&self, leg: &Leg) -> anyhow::Result<Coordinator> {
-        let (address, participants) = (&self.coordinator, &self.participants);
-        let started = Coordinator::start(self.program, self.folder, address, participants);
-        let coordinator = started.await?;
-        if leg.mode == Mode::Sessions {
-            coordinator.connected().await?;
-        }
-        Ok(coordinator)
     }
 }
 
@@ -174,7 +141,8 @@ async fn kill_at_work(
 ) -> anyhow::Result<Done> {
     let start = Instant::now();
     let end = start + KILL_TIMEOUT;
-    let load = Load::start(calls, leg.concurrency, "killed", Window { start, end });
+    let window = Window::within(start, end);
+    let load = Load::start(calls, leg.concurrency, "killed", window);
     tokio::time::sleep(UNTIL_KILL).await;
     coordinator.kill().await?;
     let done = load.done().await?;

@@ -1,6 +1,9 @@
 //! Clients that work side by side, each with a transaction after the other.
 
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::task::JoinHandle;
 
@@ -9,19 +12,43 @@ use crate::calls::Calls;
 /// When work counts. It begins before, and no transaction is begun after its end.
 #[derive(Clone, Copy)]
 pub struct Window {
-    pub start: Instant,
-    pub end: Instant,
+    start: Instant,
+    end: Instant,
+    /// No client begins more than so many.
+    each_max: u64,
+}
+
+impl Window {
+    pub fn within(start: Instant, end: Instant) -> Self {
+        let each_max = u64::MAX;
+        Self {
+            start,
+            end,
+            each_max,
+        }
+    }
+
+    /// From now on, until every client has done so many.
+    pub fn of_each(each_max: u64, timeout: Duration) -> Self {
+        let start = Instant::now();
+        let end = start + timeout;
+        Self {
+            start,
+            end,
+            each_max,
+        }
+    }
 }
 
 /// Clients at work.
 pub struct Load {
-    prefix: &'static str,
+    prefix: Arc<str>,
     clients: Vec<JoinHandle<Client>>,
 }
 
 /// What all clients together came to.
 pub struct Done {
-    prefix: &'static str,
+    prefix: Arc<str>,
     clients: Vec<Client>,
 }
 
@@ -35,15 +62,14 @@ struct Client {
 
 impl Load {
     /// Starts so many clients, which share these connections. Ids begin with `prefix`.
-    pub fn start(calls: &[Calls], concurrency: u32, prefix: &'static str, window: Window) -> Self {
+    pub fn start(calls: &[Calls], concurrency: u32, prefix: &str, window: Window) -> Self {
+        let prefix: Arc<str> = prefix.into();
         let connections = calls.iter().cycle().cloned();
         let clients = connections
             .zip(0..concurrency)
-            .map(|(calls, nth)| tokio::spawn(work(calls, prefix, nth, window)));
-        Self {
-            prefix,
-            clients: clients.collect(),
-        }
+            .map(|(calls, nth)| tokio::spawn(work(calls, Arc::clone(&prefix), nth, window)));
+        let clients = clients.collect();
+        Self { prefix, clients }
     }
 
     /// Waits until all of them have stopped.
@@ -57,7 +83,7 @@ impl Load {
     }
 }
 
-async fn work(mut calls: Calls, prefix: &str, nth: u32, window: Window) -> Client {
+async fn work(mut calls: Calls, prefix: Arc<str>, nth: u32, window: Window) -> Client {
     let mut client = Client {
         acknowledged: 0,
         latencies_us: Vec::new(),
@@ -65,10 +91,10 @@ async fn work(mut calls: Calls, prefix: &str, nth: u32, window: Window) -> Clien
     };
     loop {
         let begun = Instant::now();
-        if begun >= window.end {
+        if begun >= window.end || client.acknowledged == window.each_max {
             return client;
         }
-        let id = id(prefix, nth, client.acknowledged);
+        let id = id(&prefix, nth, client.acknowledged);
         if let Err(fault) = calls.transact(&id).await {
             client.fault = Some(fault);
             return client;
@@ -91,7 +117,7 @@ impl Done {
     /// The ids of all that were acknowledged.
     pub fn acknowledged_ids(&self) -> impl Iterator<Item = String> {
         let of = move |(nth, client): (u32, &Client)| {
-            (0..client.acknowledged).map(move |count| id(self.prefix, nth, count))
+            (0..client.acknowledged).map(move |count| id(&self.prefix, nth, count))
         };
         (0..).zip(&self.clients).flat_map(of)
     }
@@ -101,7 +127,7 @@ impl Done {
         let clients = (0..).zip(&self.clients);
         clients
             .filter(|(_, client)| client.fault.is_some())
-            .map(|(nth, client)| id(self.prefix, nth, client.acknowledged))
+            .map(|(nth, client)| id(&self.prefix, nth, client.acknowledged))
     }
 
     pub fn latencies_us(&self) -> impl Iterator<Item = u64> {
@@ -121,5 +147,16 @@ impl Done {
 }
 
 fn id(prefix: &str, nth: u32, count: u64) -> String {
-    format!("{prefix}-{nth}-{count}")
+    scattered_id(prefix, (u64::from(nth) << 40) + count)
+}
+
+/// A transaction's id. What begins with this prefix and comes one after the other lies anywhere in the order of
+/// ids, as those that clients make up do.
+pub fn scattered_id(prefix: &str, number: u64) -> String {
+    // SplitMix64's finish, which no two numbers share.
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    format!("{mixed:016x}-{prefix}")
 }

@@ -2,12 +2,12 @@
 
 use std::{fs, path::Path, process::Command};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::disk;
 
 /// What was not to be found out is left out.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     pub cpu: Option<String>,
     pub cores: Option<usize>,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     calls::Calls,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The figures of one leg.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measured {
     pub transactions: u64,
     pub transactions_per_s: f64,
@@ -27,7 +27,7 @@ pub struct Measured {
 }
 
 /// The coordinator's part.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OfCoordinator {
     /// For each transaction.
     pub cpu_us: f64,
@@ -39,7 +39,7 @@ pub struct OfCoordinator {
 }
 
 /// What was found out at its end.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ended {
     /// For each transaction, those of the warm-up counted in.
     pub syncs: f64,
@@ -49,17 +49,19 @@ pub struct Ended {
     pub acknowledged: u64,
 }
 
-/// Lets clients work, and measures once they are warm. `others` are the processes that work for them,
-/// beside the coordinator.
+/// Lets clients work, and measures once they are warm. Ids are told from those of other loads by `prefix`.
+/// `others` are the processes that work for them, beside the coordinator.
 pub async fn measure(
     leg: &Leg,
+    prefix: &str,
     calls: &[Calls],
     others: &[u32],
     coordinator: Option<u32>,
 ) -> anyhow::Result<(Measured, Done)> {
     let start = Instant::now() + leg.warm_up();
     let end = start + leg.measured;
-    let load = Load::start(calls, leg.concurrency, "done", Window { start, end });
+    let window = Window::within(start, end);
+    let load = Load::start(calls, leg.concurrency, prefix, window);
     tokio::time::sleep_until(start.into()).await;
     let before = Used::now(others, coordinator)?;
     tokio::time::sleep_until(end.into()).await;

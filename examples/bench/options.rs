@@ -2,19 +2,36 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 
-use crate::mode::Mode;
+use crate::{growth, guard, mode::Mode, overload, stuck};
 
 /// More would be refused: the coordinator's own limit is 4096.
 const CONCURRENCY_MAX: i64 = 4096;
 
-/// Durable transactions of two branches with 128-byte payloads, beside the calls they replace.
+/// Durable transactions of two branches with 128-byte payloads, measured in every way.
 ///
+/// Without a command: beside the calls they replace (ten minutes).
+#[derive(Debug, Parser)]
+#[command(name = "bench", args_conflicts_with_subcommands = true)]
+pub struct Bench {
+    #[command(subcommand)]
+    pub task: Option<Task>,
+    #[command(flatten)]
+    pub compare: Options,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    Guard(guard::Options),
+    Growth(growth::Options),
+    Overload(overload::Options),
+    Stuck(stuck::Options),
+}
+
 /// Prints what each mode came to, round by round, then the medians, the ratios and the targets. The exit
 /// code is 0 only if every mode worked in every round and nothing that was acknowledged was lost.
-#[derive(Debug, Parser)]
-#[command(name = "bench")]
+#[derive(Debug, Args)]
 pub struct Options {
     /// How long each mode is measured in each round, in seconds, after a warm-up of up to one.
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
@@ -42,7 +59,7 @@ pub struct Options {
     pub dir: PathBuf,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| "it is no number of seconds".to_owned())?;

@@ -1,8 +1,11 @@
 //! A participant as a process: it counts what it was asked, and says so at its end.
 
-use std::{fmt, future::pending};
+use std::{
+    fmt,
+    future::{Future, pending},
+};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use prost::bytes::Bytes;
 use tercet_sdk::participant::{Branch, Later, MemoryFence, Participant, Resource, TryError};
 use tokio::{
@@ -11,9 +14,13 @@ use tokio::{
 };
 use tonic::transport::server::TcpIncoming;
 
+use crate::silent;
+
 /// The argument that makes a process of this program a participant; its name follows, and the URL of its
 /// coordinator if it is to connect there.
 pub const ROLE: &str = "participant";
+/// What stands behind the name of one that answers nothing.
+pub const SILENT: &str = "silent";
 /// What both participants have to reserve.
 pub const RESOURCE: &str = "take";
 
@@ -32,17 +39,31 @@ pub struct Sums {
     pub canceled: u64,
 }
 
-/// Works until its standard input ends, which it does with the process that started it.
-pub async fn run(name: &str, coordinator: Option<&String>) -> anyhow::Result<()> {
+/// Works until its standard input ends, which it does with the process that started it. The arguments are
+/// those behind [`ROLE`].
+pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
+    match arguments {
+        [_, silent] if silent == SILENT => silent::run().await,
+        [name, coordinator @ ..] => answer(name, coordinator.first()).await,
+        [] => bail!("a participant has a name"),
+    }
+}
+
+async fn answer(name: &str, coordinator: Option<&String>) -> anyhow::Result<()> {
     let fence = MemoryFence::new(Sums::default());
     let participant = Participant::new(name, fence.clone()).resource(Counter);
-    let (mut input, mut rest) = (stdin(), Vec::new());
-    tokio::select! {
-        ended = work(participant, coordinator) => ended?,
-        read = input.read_to_end(&mut rest) => drop(read?),
-    }
+    until_told(work(participant, coordinator)).await?;
     println!("{}", fence.read(|sums| *sums).await);
     Ok(())
+}
+
+/// Works until standard input ends.
+pub async fn until_told(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let (mut input, mut rest) = (stdin(), Vec::new());
+    tokio::select! {
+        ended = work => ended,
+        read = input.read_to_end(&mut rest) => Ok(read.map(drop)?),
+    }
 }
 
 /// Says first where it is, as the coordinator's configuration has it.

@@ -1,8 +1,5 @@
 //! Everything a run has found, as it is written to a file.
 
-use std::{fs, path::Path};
-
-use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::{machine::Machine, measured::Measured, mode::Mode, summary::Summary};
@@ -56,13 +53,5 @@ impl Turn {
             TurnResult::Measured(measured) => Some(measured),
             TurnResult::Failed(_) => None,
         }
-    }
-}
-
-impl Report {
-    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
-        let mut text = serde_json::to_string_pretty(self)?;
-        text.push('\n');
-        fs::write(file, text).with_context(|| format!("writing {}", file.display()))
     }
 }

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use crate::{
     calls::PAYLOAD_BYTES,
+    json,
     leg::{self, Leg, Place},
     machine::Machine,
     mode::Mode,
@@ -47,7 +48,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             turns,
             summary,
         };
-        report.write(file)?;
+        json::write(&report, file)?;
     }
     Ok(if failed {
         ExitCode::FAILURE

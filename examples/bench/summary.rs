@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     mode::Mode,
@@ -37,12 +37,39 @@ pub struct Spread {
     pub max: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Target {
-    pub what: String,
-    pub target: f64,
-    pub measured: f64,
-    pub met: bool,
+    /// With the bound's direction.
+    what: String,
+    target: f64,
+    measured: f64,
+    met: bool,
+}
+
+impl Target {
+    pub fn at_least(target: f64, what: &str, measured: f64) -> Self {
+        Self {
+            what: format!("{what}, at least"),
+            target,
+            measured,
+            met: measured >= target,
+        }
+    }
+
+    pub fn at_most(target: f64, what: &str, measured: f64) -> Self {
+        Self {
+            what: format!("{what}, at most"),
+            target,
+            measured,
+            met: measured <= target,
+        }
+    }
+
+    pub fn print(&self) {
+        let met = if self.met { "met" } else { "NOT MET" };
+        let (what, measured, target) = (&self.what, self.measured, self.target);
+        println!("{what} {target:.2}: {measured:.2}, {met}");
+    }
 }
 
 /// At least so much of what `direct` does.
@@ -103,9 +130,7 @@ impl Summary {
         }
         println!();
         for target in &self.targets {
-            let met = if target.met { "met" } else { "NOT MET" };
-            let (what, measured, target) = (&target.what, target.measured, target.target);
-            println!("{what} {target:.2}: {measured:.2}, {met}");
+            target.print();
         }
     }
 }
@@ -171,12 +196,8 @@ fn targets(medians: &[Medians]) -> Vec<Target> {
         let Some(ratio) = find(mode, concurrency).and_then(|it| it.ratio) else {
             continue;
         };
-        targets.push(Target {
-            what: format!("{mode} to direct at {concurrency} concurrent, at least"),
-            target,
-            measured: ratio.median,
-            met: ratio.median >= target,
-        });
+        let what = format!("{mode} to direct at {concurrency} concurrent");
+        targets.push(Target::at_least(target, &what, ratio.median));
     }
     targets.extend(latency(find(Mode::Raw, 1), find(Mode::Unary, 1)));
     targets
@@ -187,19 +208,15 @@ fn latency(raw: Option<&Medians>, unary: Option<&Medians>) -> Option<Target> {
     let sync_us = unary?.figures.get("fdatasync_us")?;
     let measured = *unary?.figures.get("p50_us")?;
     let bound_us = CALLS * call_us + SYNCS * sync_us;
-    Some(Target {
-        what: format!(
-            "unary p50 at 1 concurrent, in us, where 3 calls of {call_us:.0} and 3 syncs of \
-             {sync_us:.0} are {bound_us:.0}: at most {LATENCY_FACTOR} x that,"
-        ),
-        target: LATENCY_FACTOR * bound_us,
-        measured,
-        met: measured <= LATENCY_FACTOR * bound_us,
-    })
+    let what = format!(
+        "unary p50 at 1 concurrent, in us, where 3 calls of {call_us:.0} and 3 syncs of {sync_us:.0} are \
+         {bound_us:.0}, {LATENCY_FACTOR} x that"
+    );
+    Some(Target::at_most(LATENCY_FACTOR * bound_us, &what, measured))
 }
 
 /// Of an even number of values, the middle between the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let upper = values.get(values.len() / 2)?;
     let lower = values.get((values.len() - 1) / 2)?;
