@@ -62,9 +62,12 @@ impl Flow<'_> {
         let mut calls = self.calls.iter().cycle();
         let mut sent = 0;
         let mut tick = tokio::time::interval(TICK);
-        while begun.elapsed() < self.lasts {
+        let mut since = Duration::ZERO;
+        // Also when this process is so late that the last of them are due after their time.
+        while since < self.lasts {
             tick.tick().await;
-            let due = (begun.elapsed().min(self.lasts).as_secs_f64() * self.per_s) as u64;
+            since = begun.elapsed().min(self.lasts);
+            let due = (since.as_secs_f64() * self.per_s) as u64;
             for number in sent..due {
                 let Some(calls) = calls.next() else { return };
                 // By the plan: an arrival that this process is late with has waited all the same.
