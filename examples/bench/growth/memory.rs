@@ -1,6 +1,6 @@
 //! What a transaction occupies that waits for a participant, with no call under way.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -23,9 +23,11 @@ use crate::{
 pub struct Point {
     pub way: Way,
     transactions: u64,
-    resident_before_kib: u64,
-    resident_after_kib: u64,
-    /// What came on for each, its payloads counted out.
+    resident_empty_kib: u64,
+    /// With so many, and with twice as many.
+    resident_once_kib: u64,
+    resident_twice_kib: u64,
+    /// What the second half of them brought for each, its payloads counted out: caches were full before.
     pub bytes_each: f64,
 }
 
@@ -67,46 +69,48 @@ pub async fn measure(ground: &Ground<'_>) -> anyhow::Result<Found<Point>> {
     Ok(Found { points, targets })
 }
 
-async fn of(ground: &Ground<'_>, way: Way, folder: &std::path::Path) -> anyhow::Result<Point> {
+async fn of(ground: &Ground<'_>, way: Way, folder: &Path) -> anyhow::Result<Point> {
     let transactions = ground.scaled(TRANSACTIONS);
     let launch = Launch {
         ready_timeout: READY_TIMEOUT,
         ..Launch::of(&ground.program)
     };
     let mut stage = Stage::set(Mode::Unary, launch, folder).await?;
-    let before = stage.coordinator().await?;
-    tokio::time::sleep(SETTLED).await;
-    let resident_before_kib = usage::resident_kib(before.id())?;
-    let after = if way == Way::Found {
-        before.end().await?;
-        let filled = ground
-            .templates
-            .fill(folder, Stand::Parked, "parked", transactions);
-        filled.await?;
-        stage.coordinator().await?
-    } else {
-        let order = Order::with(NAMES);
-        let order = if way == Way::Submitted {
-            // Nobody is where they were; connections are refused at once.
-            stage.participants.clear();
-            order.accepted(AHEAD)
+    let mut coordinator = stage.coordinator().await?;
+    if way == Way::Submitted {
+        // Nobody is where they were; connections are refused at once.
+        stage.participants.clear();
+    }
+    let resident_empty_kib = resident_kib(&coordinator, 0).await?;
+    let mut resident = [0; 2];
+    for (name, (times, resident_kib_then)) in
+        ["once", "twice"].into_iter().zip((1..).zip(&mut resident))
+    {
+        match way {
+            Way::Finished => submit(Order::with(NAMES), name, transactions, &coordinator).await?,
+            Way::Submitted => {
+                let order = Order::with(NAMES).accepted(AHEAD);
+                submit(order, name, transactions, &coordinator).await?;
+            }
+            Way::Found => {
+                coordinator.end().await?;
+                let filled = ground
+                    .templates
+                    .fill(folder, Stand::Parked, name, transactions);
+                filled.await?;
+                coordinator = stage.coordinator().await?;
+            }
+        }
+        let waiting = if way == Way::Finished {
+            0
         } else {
-            order
+            times * transactions
         };
-        submit(order, transactions, &before).await?;
-        before
-    };
-    let waiting = if way == Way::Finished {
-        0
-    } else {
-        transactions
-    };
-    after.metric(INFLIGHT, |inflight| inflight == 0).await?;
-    after.metric(WAITING, |found| found == waiting).await?;
-    tokio::time::sleep(SETTLED).await;
-    let resident_after_kib = usage::resident_kib(after.id())?;
-    after.kill().await?;
-    let more_bytes = (resident_after_kib as f64 - resident_before_kib as f64) * 1024.0;
+        *resident_kib_then = resident_kib(&coordinator, waiting).await?;
+    }
+    coordinator.kill().await?;
+    let [resident_once_kib, resident_twice_kib] = resident;
+    let more_bytes = (resident_twice_kib as f64 - resident_once_kib as f64) * 1024.0;
     let payloads = if way == Way::Finished {
         0.0
     } else {
@@ -115,16 +119,34 @@ async fn of(ground: &Ground<'_>, way: Way, folder: &std::path::Path) -> anyhow::
     Ok(Point {
         way,
         transactions,
-        resident_before_kib,
-        resident_after_kib,
+        resident_empty_kib,
+        resident_once_kib,
+        resident_twice_kib,
         bytes_each: more_bytes / transactions as f64 - payloads,
     })
 }
 
-async fn submit(order: Order, transactions: u64, coordinator: &Coordinator) -> anyhow::Result<()> {
+/// What it occupies when nothing is under way and so many wait.
+async fn resident_kib(coordinator: &Coordinator, waiting: u64) -> anyhow::Result<u64> {
+    coordinator
+        .metric(INFLIGHT, |inflight| inflight == 0)
+        .await?;
+    coordinator
+        .metric(WAITING, |found| found == waiting)
+        .await?;
+    tokio::time::sleep(SETTLED).await;
+    usage::resident_kib(coordinator.id())
+}
+
+async fn submit(
+    order: Order,
+    name: &str,
+    transactions: u64,
+    coordinator: &Coordinator,
+) -> anyhow::Result<()> {
     let calls = Calls::ordering(order, coordinator, CONNECTIONS).await?;
     let submitted = stream::iter((0..transactions).zip(calls.iter().cycle()))
-        .map(|(number, calls)| patiently(calls.clone(), scattered_id("waits", number)))
+        .map(|(number, calls)| patiently(calls.clone(), scattered_id(name, number)))
         .buffer_unordered(CONCURRENCY as usize)
         .try_collect();
     submitted.await
