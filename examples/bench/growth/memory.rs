@@ -79,7 +79,9 @@ async fn of(ground: &Ground<'_>, way: Way, folder: &Path) -> anyhow::Result<Poin
     let mut coordinator = stage.coordinator().await?;
     if way == Way::Submitted {
         // Nobody is where they were; connections are refused at once.
-        stage.participants.clear();
+        for participant in stage.participants.drain(..) {
+            participant.end().await?;
+        }
     }
     let resident_empty_kib = resident_kib(&coordinator, 0).await?;
     let mut resident = [0; 2];
