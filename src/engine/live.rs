@@ -82,9 +82,13 @@ struct Handle {
 }
 
 impl Live {
-    /// Has every driver look again. One whose inbox is full does so anyway.
+    /// Has every driver look again, in the order of ids, so that a simulation is the same each time. One
+    /// whose inbox is full looks anyway.
     pub(super) fn look(&self) {
-        for handle in self.entries.lock().values() {
+        let entries = self.entries.lock();
+        let mut live: Vec<_> = entries.iter().collect();
+        live.sort_unstable_by_key(|(id, _)| *id);
+        for (_, handle) in live {
             let _ = handle.inbox.try_send(Command::Look);
         }
     }
