@@ -57,6 +57,18 @@ fn a_history_is_the_same_on_every_day() {
     }
 }
 
+/// In this seed a shutdown meets several transactions at once, and the order in which their drivers are told
+/// of it shows.
+#[test]
+fn a_history_is_the_same_however_many_are_told_to_leave() {
+    const SEED: u64 = 750;
+    let first = run_seed(SEED, &Arc::new(Parts::honest()));
+    for _ in 0..4 {
+        let again = run_seed(SEED, &Arc::new(Parts::honest()));
+        assert!(same(SEED, &first, &again), "an order is left to chance");
+    }
+}
+
 /// More than HTTP/2 remembers a stream for after it was reset.
 const STALL: Duration = Duration::from_millis(1_100);
 
