@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use prost::bytes::Bytes;
 use sled::{Batch, Db, IVec};
 use tercet_core::ids::TransactionId;
 
@@ -52,19 +53,21 @@ impl<'a> Stage<'a> {
 
     /// Puts a record in its place, whatever is there. One that is in a pack stays there.
     pub(super) fn put(&mut self, cursor: Cursor, entry: &Entry) -> sled::Result<()> {
-        let pack = self.clear(cursor, &entry.id)?;
-        let pack = pack.filter(|_| Pack::takes(entry));
-        let place = Place { cursor, pack };
-        for (key, value) in entry.indexes(place) {
-            self.set(key, Some(value))?;
-        }
-        match pack {
-            Some(pack) => self.edit(pack, |pack| pack.put(cursor, entry.bytes.clone()))?,
-            None => {
+        let pack = match self.packed(cursor, &entry.id)? {
+            Some((first, pack)) if Pack::takes(entry) => {
+                self.edit(first, pack, cursor, Some(entry.bytes.clone()))?;
+                Some(first)
+            }
+            packed => {
+                self.clear(cursor, packed)?;
                 for (key, value) in entry.by_itself(cursor) {
                     self.set(key, Some(value))?;
                 }
+                None
             }
+        };
+        for (key, value) in entry.indexes(Place { cursor, pack }) {
+            self.set(key, Some(value))?;
         }
         self.arrived(cursor, entry);
         Ok(())
@@ -97,7 +100,8 @@ impl<'a> Stage<'a> {
 
     /// Takes away the record at this place, if there is one.
     pub(super) fn remove(&mut self, cursor: Cursor, id: &TransactionId) -> sled::Result<()> {
-        self.clear(cursor, id)?;
+        let packed = self.packed(cursor, id)?;
+        self.clear(cursor, packed)?;
         // The id may have come again since.
         if self.place(id)?.is_some_and(|place| place.cursor == cursor) {
             self.set(keys::id(id), None)?;
@@ -160,26 +164,28 @@ impl<'a> Stage<'a> {
         self.set_first(keys::pack(first), pack.to_value());
     }
 
-    /// Takes away all that stands there because of the record at this place, but its id's entry; says
-    /// which pack it was in. One that can't be read keeps its indexes: `verify` names them.
-    fn clear(&mut self, cursor: Cursor, id: &TransactionId) -> sled::Result<Option<Cursor>> {
+    /// The pack that the record at this place is in; none when that can't be read.
+    fn packed(
+        &mut self,
+        cursor: Cursor,
+        id: &TransactionId,
+    ) -> sled::Result<Option<(Cursor, Pack)>> {
         let place = self.place(id)?.filter(|place| place.cursor == cursor);
-        let packed = match place.and_then(|place| place.pack) {
-            Some(pack) => self.pack(pack)?.map(|members| (pack, members)),
-            None => None,
-        };
-        let Some((pack, members)) = packed else {
-            self.clear_alone(cursor)?;
+        let Some(first) = place.and_then(|place| place.pack) else {
             return Ok(None);
         };
-        let head = members.find(cursor).cloned().map(codec::decode_head);
-        if let Some(Ok(head)) = head
-            && let Some(key) = head.business_key_key(cursor)
-        {
-            self.set(key, None)?;
+        let value = self.value(&keys::pack(first))?;
+        let pack = value.and_then(|value| Pack::of_value(value).ok());
+        Ok(pack.map(|pack| (first, pack)))
+    }
+
+    /// Takes away all that stands there because of the record at this place, but its id's entry. One that
+    /// can't be read keeps its indexes: `verify` names them.
+    fn clear(&mut self, cursor: Cursor, packed: Option<(Cursor, Pack)>) -> sled::Result<()> {
+        match packed {
+            Some((first, pack)) => self.edit(first, pack, cursor, None),
+            None => self.clear_alone(cursor),
         }
-        self.edit(pack, |pack| pack.remove(cursor))?;
-        Ok(Some(pack))
     }
 
     fn clear_alone(&mut self, cursor: Cursor) -> sled::Result<()> {
@@ -193,32 +199,40 @@ impl<'a> Stage<'a> {
         if let Ok(head) = codec::decode_head(bytes) {
             let kept = head.keep_until_ms.filter(|_| head.finished);
             let kept = kept.map(|keep_until_ms| keys::keep_until(keep_until_ms, cursor));
-            for key in kept.into_iter().chain(head.business_key_key(cursor)) {
+            for key in kept.into_iter().chain(head.business_key_at(cursor)) {
                 self.set(key, None)?;
             }
         }
         Ok(())
     }
 
-    /// Changes what is in a pack that can be read.
-    fn edit(&mut self, first: Cursor, change: impl FnOnce(&mut Pack)) -> sled::Result<()> {
-        let mut pack = self.pack(first)?.unwrap_or_default();
+    /// Changes or takes away a record in a pack, and what stands there because of it, but its id's entry.
+    fn edit(
+        &mut self,
+        first: Cursor,
+        mut pack: Pack,
+        cursor: Cursor,
+        record: Option<Bytes>,
+    ) -> sled::Result<()> {
+        let head = pack.find(cursor).cloned().map(codec::decode_head);
+        if let Some(Ok(head)) = head
+            && let Some(key) = head.business_key_at(cursor)
+        {
+            self.set(key, None)?;
+        }
         if let Some(earliest_ms) = pack.earliest_ms() {
             self.set(keys::keep_until(earliest_ms, first), None)?;
         }
-        change(&mut pack);
+        match record {
+            Some(record) => pack.put(cursor, record),
+            None => pack.remove(cursor),
+        }
         if let Some(earliest_ms) = pack.earliest_ms() {
             let key = keys::keep_until(earliest_ms, first);
             self.set(key, Some(IVec::default()))?;
         }
         let value = (!pack.is_empty()).then(|| pack.to_value());
         self.set(keys::pack(first), value)
-    }
-
-    /// A pack; none when it can't be read.
-    fn pack(&mut self, first: Cursor) -> sled::Result<Option<Pack>> {
-        let value = self.value(&keys::pack(first))?;
-        Ok(value.and_then(|value| Pack::of_value(value).ok()))
     }
 
     fn place(&mut self, id: &TransactionId) -> sled::Result<Option<Place>> {
@@ -260,7 +274,7 @@ impl<'a> Stage<'a> {
 }
 
 impl Head {
-    fn business_key_key(&self, cursor: Cursor) -> Option<Vec<u8>> {
+    fn business_key_at(&self, cursor: Cursor) -> Option<Vec<u8>> {
         let named = !self.business_key.is_empty();
         named.then(|| keys::business_key(&self.business_key, cursor))
     }
