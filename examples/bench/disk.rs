@@ -10,6 +10,11 @@ use hdrhistogram::Histogram;
 const WRITES: u32 = 300;
 const WRITE_BYTES: usize = 4096;
 
+/// Makes sure that there is such a folder.
+pub fn make(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))
+}
+
 /// The kind of file system this folder is on. One that lives in memory is refused: its syncs cost nothing.
 pub fn file_system(folder: &Path) -> anyhow::Result<String> {
     let path = folder.canonicalize().context("looking for the folder")?;

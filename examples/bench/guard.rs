@@ -76,8 +76,7 @@ struct Record {
 
 /// Succeeds if nothing has become slower.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    fs::create_dir_all(&options.dir)
-        .with_context(|| format!("creating {}", options.dir.display()))?;
+    disk::make(&options.dir)?;
     disk::file_system(&options.dir)?;
     let program = program::tercet()?;
     check_valgrind()?;

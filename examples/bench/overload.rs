@@ -1,13 +1,11 @@
 //! More than it can do: what it gets done, what it refuses, and how soon it is as before.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
-use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use tempfile::TempDir;
@@ -16,7 +14,7 @@ use crate::{
     aged::{Stand, Templates},
     arrivals::{Arrival, End, Flow, count, latencies},
     calls::Calls,
-    json,
+    disk, json,
     leg::Leg,
     machine::Machine,
     measured,
@@ -125,8 +123,7 @@ struct Second {
 
 /// Succeeds if it could be measured, whether targets are met or not.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    fs::create_dir_all(&options.dir)
-        .with_context(|| format!("creating {}", options.dir.display()))?;
+    disk::make(&options.dir)?;
     let machine = Machine::look(&options.dir).await?;
     machine.print();
     let program = program::tercet()?;

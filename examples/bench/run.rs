@@ -1,12 +1,10 @@
 //! The whole run: calibration, then round by round, then the summary.
 
-use std::{cmp::Ordering::Equal, collections::BTreeMap, fs, process::ExitCode, time::Duration};
-
-use anyhow::Context as _;
+use std::{cmp::Ordering::Equal, collections::BTreeMap, process::ExitCode, time::Duration};
 
 use crate::{
     calls::PAYLOAD_BYTES,
-    json,
+    disk, json,
     leg::{self, Leg, Place},
     machine::Machine,
     mode::Mode,
@@ -24,8 +22,7 @@ const CALIBRATION: Duration = Duration::from_millis(500);
 
 /// Succeeds if every mode did in every round.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    fs::create_dir_all(&options.dir)
-        .with_context(|| format!("creating {}", options.dir.display()))?;
+    disk::make(&options.dir)?;
     let machine = Machine::look(&options.dir).await?;
     machine.print();
     let place = Place {

@@ -1,13 +1,11 @@
 //! One participant doesn't answer: what do those transactions see of it that don't need it?
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
-use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use tempfile::TempDir;
@@ -15,7 +13,7 @@ use tempfile::TempDir;
 use crate::{
     arrivals::{Arrival, End, Flow, count, latencies},
     calls::{Calls, Order},
-    json,
+    disk, json,
     machine::Machine,
     mode::Mode,
     options::seconds,
@@ -103,8 +101,7 @@ struct Leg {
 
 /// Succeeds if it could be measured, whether targets are met or not.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    fs::create_dir_all(&options.dir)
-        .with_context(|| format!("creating {}", options.dir.display()))?;
+    disk::make(&options.dir)?;
     let machine = Machine::look(&options.dir).await?;
     machine.print();
     let (rounds, lasts) = if options.small {

@@ -22,7 +22,9 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::{aged::Templates, json, machine::Machine, options::seconds, program, summary::Target};
+use crate::{
+    aged::Templates, disk, json, machine::Machine, options::seconds, program, summary::Target,
+};
 
 /// Measures how it grows, and draws it (everything: an hour; --small: two minutes).
 ///
@@ -149,8 +151,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     );
     let mut report = Report::read(&json)?;
     if !options.draw {
-        fs::create_dir_all(&options.dir)
-            .with_context(|| format!("creating {}", options.dir.display()))?;
+        disk::make(&options.dir)?;
         Machine::look(&options.dir).await?.print();
         let program = program::tercet()?;
         let templates = Templates::made_by(&program, &options.dir).await?;
