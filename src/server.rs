@@ -301,6 +301,8 @@ fn transport(
     Transport::builder()
         .max_concurrent_streams(connection_calls)
         .http2_max_local_error_reset_streams(Some(LOCAL_ERROR_RESET_STREAMS_MAX))
+        // A client that gives up on all its calls at once is no attacker.
+        .http2_max_pending_accept_reset_streams(Some(connection_calls as usize))
         .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -348,6 +350,7 @@ async fn watch_gauges(engine: Engine) {
         ticks.tick().await;
         let (inflight, waiting) = engine.load();
         metrics::gauge!("tercet_transactions_inflight").set(inflight as f64);
+        metrics::gauge!("tercet_transactions_inflight_limit").set(engine.inflight_limit() as f64);
         metrics::gauge!("tercet_transactions_waiting").set(waiting as f64);
         let counters = engine.store().counters();
         metrics::counter!("tercet_store_commits_total").absolute(counters.commits);

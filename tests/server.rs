@@ -2,8 +2,9 @@
 
 mod support;
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use support::records::fresh;
 use tercet::{
     config::Config,
@@ -12,9 +13,15 @@ use tercet::{
 };
 use tercet_core::ids::Realm;
 use tercet_sdk::client::{Client, Submit};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint, server::TcpIncoming};
+use tonic::{
+    codegen::http,
+    transport::{Channel, Endpoint, server::TcpIncoming},
+};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -146,4 +153,36 @@ async fn it_ends_when_no_more_connections_can_come() {
     served
         .expect("it ends in time")
         .expect("nothing went wrong");
+}
+
+/// An HTTP/2 server may take calls that are reset before it has looked at them for an attack, and close the
+/// connection with all that is on it.
+#[tokio::test]
+async fn a_client_that_gives_up_on_all_its_calls_keeps_its_connection() {
+    let running = Running::start(store()).await;
+    let address = running.url.trim_start_matches("http://");
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    let (requests, connection) = h2::client::handshake(stream)
+        .await
+        .expect("it speaks HTTP/2");
+    let mut connection = pin!(connection);
+    let call = || {
+        let method = format!("{}/grpc.health.v1.Health/Check", running.url);
+        let call = http::Request::post(method).header("content-type", "application/grpc");
+        call.body(()).expect("a request")
+    };
+    // Here nothing else runs in between, so that the server finds both at once.
+    let mut requests = requests.ready().await.expect("it is open");
+    let calls: Vec<_> = (0..100)
+        .map(|_| requests.send_request(call(), false).expect("a place"))
+        .collect();
+    assert!(connection.as_mut().now_or_never().is_none());
+    drop(calls);
+    assert!(connection.as_mut().now_or_never().is_none());
+    let (answer, _body) = requests.send_request(call(), true).expect("a place");
+    let answer = tokio::select! {
+        answer = answer => answer,
+        ended = connection => panic!("the connection ended: {ended:?}"),
+    };
+    assert!(answer.is_ok(), "{answer:?}");
 }

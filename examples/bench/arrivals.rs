@@ -8,10 +8,7 @@ use std::{
 use hdrhistogram::Histogram;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::{
-    calls::{Calls, is_refused},
-    load::scattered_id,
-};
+use crate::{calls::is_refused, load::scattered_id, wire::Wire};
 
 /// How long a client waits for its answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,7 +18,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// A flow of arrivals.
 pub struct Flow<'a> {
     /// Shared by all, in turn.
-    pub calls: &'a [Calls],
+    pub wires: &'a [Wire],
     /// Tells their ids from those of other flows.
     pub prefix: &'a str,
     pub per_s: f64,
@@ -59,7 +56,7 @@ impl Flow<'_> {
 
     async fn send(&self, begun: Instant, sender: UnboundedSender<Arrival>) {
         let prefix: Arc<str> = self.prefix.into();
-        let mut calls = self.calls.iter().cycle();
+        let mut wires = self.wires.iter().cycle();
         let mut sent = 0;
         let mut tick = tokio::time::interval(TICK);
         let mut since = Duration::ZERO;
@@ -69,11 +66,11 @@ impl Flow<'_> {
             since = begun.elapsed().min(self.lasts);
             let due = (since.as_secs_f64() * self.per_s) as u64;
             for number in sent..due {
-                let Some(calls) = calls.next() else { return };
+                let Some(wire) = wires.next() else { return };
                 // By the plan: an arrival that this process is late with has waited all the same.
                 let at = Duration::from_secs_f64(number as f64 / self.per_s);
                 let id = scattered_id(&prefix, number);
-                tokio::spawn(one(calls.clone(), id, begun, at, sender.clone()));
+                tokio::spawn(one(wire.clone(), id, begun, at, sender.clone()));
             }
             sent = due.max(sent);
         }
@@ -81,13 +78,13 @@ impl Flow<'_> {
 }
 
 async fn one(
-    mut calls: Calls,
+    wire: Wire,
     id: String,
     begun: Instant,
     at: Duration,
     sender: UnboundedSender<Arrival>,
 ) {
-    let ended = tokio::time::timeout(PATIENCE, calls.transact(&id)).await;
+    let ended = tokio::time::timeout(PATIENCE, wire.transact(&id)).await;
     let end = match ended {
         Err(_) => End::GaveUp,
         Ok(Ok(())) => End::Succeeded,

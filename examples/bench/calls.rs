@@ -97,6 +97,21 @@ impl Order {
             ..self
         }
     }
+
+    /// What is sent for the transaction by this id.
+    pub fn request(&self, id: &str) -> SubmitTransactionRequest {
+        SubmitTransactionRequest {
+            transaction_id: id.to_owned(),
+            branches: self.branches.clone(),
+            options: self.options.clone(),
+            ..SubmitTransactionRequest::default()
+        }
+    }
+
+    /// Whether this is what it should be answered.
+    pub fn answered(&self, outcome: Outcome) -> anyhow::Result<()> {
+        answered("Submit", outcome, self.expected)
+    }
 }
 
 impl Calls {
@@ -216,15 +231,10 @@ async fn submit(
     id: &str,
     order: &Order,
 ) -> anyhow::Result<()> {
-    let message = SubmitTransactionRequest {
-        transaction_id: id.to_owned(),
-        branches: order.branches.clone(),
-        options: order.options.clone(),
-        ..SubmitTransactionRequest::default()
-    };
+    let message = order.request(id);
     let reply = coordinator.submit_transaction(within(TRANSACTION_TIMEOUT, message));
     let transaction = reply.await?.into_inner().transaction.unwrap_or_default();
-    answered("Submit", transaction.outcome(), order.expected)
+    order.answered(transaction.outcome())
 }
 
 fn succeeded(what: &str, outcome: Outcome) -> anyhow::Result<()> {

@@ -34,6 +34,7 @@ mod stuck;
 mod summary;
 mod table;
 mod usage;
+mod wire;
 
 use std::process::ExitCode;
 

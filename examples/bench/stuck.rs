@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     arrivals::{Arrival, End, Flow, count, latencies},
-    calls::{Calls, Order},
+    calls::Order,
     disk, json,
     machine::Machine,
     mode::Mode,
@@ -22,6 +22,7 @@ use crate::{
     program,
     stage::{Stage, with_last_words},
     summary::{Target, median},
+    wire::Wire,
 };
 
 /// One participant stuck, or slow: the p99 of those that don't need it (7 minutes; --small: one).
@@ -183,11 +184,11 @@ impl Scene<'_> {
         let mode = self.options.mode;
         let stage = Stage::with(&names, mode, self.launch.clone(), folder).await?;
         let coordinator = stage.coordinator().await?;
-        let unrelated = Calls::to(&coordinator, CONNECTIONS).await?;
+        let unrelated = Wire::to(&coordinator, CONNECTIONS).await?;
         let order = Order::with([NAMES[0], THIRD]);
-        let touching = Calls::ordering(order, &coordinator, CONNECTIONS).await?;
-        let flow = |calls, prefix, share| Flow {
-            calls,
+        let touching = Wire::ordering(order, &coordinator, CONNECTIONS).await?;
+        let flow = |wires, prefix, share| Flow {
+            wires,
             prefix,
             per_s: share * per_s,
             lasts: WARM_UP + self.lasts,

@@ -1,52 +1,269 @@
 //! How much may be in flight, new work and recovery apart, so that neither starves the other.
+//!
+//! The limits that are configured hold when transactions wait for participants. When they wait for this
+//! process instead, each that is let in makes all others later, until none is done in time. So both
+//! limits shrink together while the process is late with what it has, and grow back when it is not.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{sync::Notify, time::Instant};
 
-use super::{EngineConfig, EngineError};
+use super::{EngineConfig, EngineError, Inner};
 
 /// What a new caller is told to wait when too much is in flight.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// How often the limits are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// A task that waits this long for its turn is late. A transaction takes about ten turns.
+const LATE: Duration = Duration::from_millis(20);
+/// No limit shrinks below this part of what is configured.
+const SHRUNK: usize = 16;
 
 /// The right to be in flight; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Permit(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+pub(super) struct Permit(Arc<Gate>);
 
 pub(super) struct Admission {
-    inflight_max: usize,
-    new: Arc<Semaphore>,
-    recovery: Arc<Semaphore>,
+    new: Arc<Gate>,
+    recovery: Arc<Gate>,
 }
 
 impl Admission {
     pub(super) fn new(config: &EngineConfig) -> Self {
         Self {
-            inflight_max: config.inflight_max,
-            new: Arc::new(Semaphore::new(config.inflight_max)),
-            recovery: Arc::new(Semaphore::new(config.recovery_inflight_max)),
+            new: Arc::new(Gate::new(config.inflight_max)),
+            recovery: Arc::new(Gate::new(config.recovery_inflight_max)),
         }
     }
 
     /// Room for a new transaction, or a refusal at once: new work never queues here.
     pub(super) fn admit_new(&self) -> Result<Permit, EngineError> {
-        Arc::clone(&self.new)
-            .try_acquire_owned()
-            .map(Permit)
-            .map_err(|_| EngineError::InflightLimit {
-                limit: self.inflight_max,
-                retry_after: RETRY_AFTER,
-            })
+        let permit = Gate::try_enter(&self.new);
+        permit.ok_or_else(|| self.refusal())
+    }
+
+    /// What a new transaction would be told, if there is no room for it right now.
+    pub(super) fn is_full(&self) -> Option<EngineError> {
+        (!self.new.has_room()).then(|| self.refusal())
     }
 
     /// Room for a transaction that is due; waits for it.
     pub(super) async fn admit_due(&self) -> Permit {
-        let permit = Arc::clone(&self.recovery).acquire_owned().await;
-        Permit(permit.expect("the semaphore is never closed"))
+        Gate::enter(&self.recovery).await
     }
 
     /// New transactions in flight.
     pub(super) fn inflight(&self) -> usize {
-        self.inflight_max - self.new.available_permits()
+        self.new.inside.load(Relaxed)
+    }
+
+    /// How many may be, right now.
+    pub(super) fn inflight_limit(&self) -> usize {
+        self.new.limit()
+    }
+
+    fn refusal(&self) -> EngineError {
+        EngineError::InflightLimit {
+            limit: self.inflight_limit(),
+            retry_after: RETRY_AFTER,
+        }
+    }
+
+    /// Fewer new ones than the least limit can't be what makes the process late.
+    fn adapt(&self, late: bool) {
+        let new = &self.new;
+        let limit = new.limit();
+        let inside = new.inside.load(Relaxed);
+        let limit = if late && inside > new.least() {
+            limit.min(inside) / 8 * 7
+        } else {
+            limit + limit / 16 + 1
+        };
+        new.set(limit);
+        self.recovery
+            .set(limit.saturating_mul(self.recovery.max) / new.max);
+    }
+}
+
+/// Fits the limits to how late the process is, for as long as it runs.
+pub(super) async fn fit_for_ever(engine: Arc<Inner>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = engine.draining.cancelled() => return,
+            late = lateness() => engine.admission.adapt(late > LATE),
+        }
+    }
+}
+
+/// How much later than it should a task gets its turn.
+async fn lateness() -> Duration {
+    let due = Instant::now() + TICK;
+    tokio::time::sleep_until(due).await;
+    due.elapsed()
+}
+
+/// A limit that moves, and how many are inside it.
+#[derive(Debug)]
+struct Gate {
+    max: usize,
+    limit: AtomicUsize,
+    inside: AtomicUsize,
+    /// Somebody has left, or the limit has moved.
+    moved: Notify,
+}
+
+impl Gate {
+    fn new(max: usize) -> Self {
+        Self {
+            max,
+            limit: AtomicUsize::new(max),
+            inside: AtomicUsize::new(0),
+            moved: Notify::new(),
+        }
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.load(Relaxed)
+    }
+
+    fn least(&self) -> usize {
+        self.max.div_ceil(SHRUNK)
+    }
+
+    fn set(&self, limit: usize) {
+        self.limit
+            .store(limit.clamp(self.least(), self.max), Relaxed);
+        self.moved.notify_one();
+    }
+
+    fn has_room(&self) -> bool {
+        self.inside.load(Relaxed) < self.limit()
+    }
+
+    fn try_enter(gate: &Arc<Self>) -> Option<Permit> {
+        let limit = gate.limit();
+        let enter = |inside| (inside < limit).then_some(inside + 1);
+        let entered = gate.inside.fetch_update(Relaxed, Relaxed, enter);
+        entered.is_ok().then(|| Permit(Arc::clone(gate)))
+    }
+
+    async fn enter(gate: &Arc<Self>) -> Permit {
+        loop {
+            let moved = gate.moved.notified();
+            match Self::try_enter(gate) {
+                Some(permit) => return permit,
+                None => moved.await,
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Relaxed);
+        self.0.moved.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission() -> Admission {
+        Admission::new(&EngineConfig {
+            inflight_max: 160,
+            recovery_inflight_max: 32,
+            ..EngineConfig::default()
+        })
+    }
+
+    fn fill(admission: &Admission) -> Vec<Permit> {
+        std::iter::from_fn(|| admission.admit_new().ok()).collect()
+    }
+
+    #[test]
+    fn both_limits_shrink_while_the_process_is_late_and_grow_back() {
+        let admission = admission();
+        let mut inside = fill(&admission);
+        assert_eq!(inside.len(), 160);
+        admission.adapt(true);
+        assert_eq!(
+            (admission.inflight_limit(), admission.recovery.limit()),
+            (140, 28)
+        );
+        inside.truncate(100);
+        admission.adapt(true);
+        assert_eq!(
+            admission.inflight_limit(),
+            84,
+            "what is not used is no room"
+        );
+        for _ in 0..100 {
+            admission.adapt(true);
+            inside.truncate(admission.inflight_limit().max(11));
+        }
+        assert_eq!(
+            (admission.inflight_limit(), admission.recovery.limit()),
+            (10, 2)
+        );
+        for _ in 0..100 {
+            admission.adapt(false);
+        }
+        assert_eq!(
+            (admission.inflight_limit(), admission.recovery.limit()),
+            (160, 32)
+        );
+    }
+
+    #[test]
+    fn a_few_in_flight_are_not_why_the_process_is_late() {
+        let admission = admission();
+        let _inside: Vec<_> = (0..10).map(|_| admission.admit_new()).collect();
+        admission.adapt(true);
+        assert_eq!(
+            (admission.inflight_limit(), admission.recovery.limit()),
+            (160, 32)
+        );
+    }
+
+    #[test]
+    fn a_refusal_names_the_limit_of_the_moment() {
+        let admission = admission();
+        assert_eq!(admission.is_full(), None);
+        let _inside = fill(&admission);
+        admission.adapt(true);
+        let refused = admission.admit_new().expect_err("there is no room");
+        assert!(matches!(
+            refused,
+            EngineError::InflightLimit { limit: 140, .. }
+        ));
+        assert_eq!(admission.is_full(), Some(refused));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_waits_for_room() {
+        let admission = admission();
+        let mut inside = Vec::new();
+        for _ in 0..32 {
+            inside.push(admission.admit_due().await);
+        }
+        let waits = tokio::time::timeout(TICK, admission.admit_due());
+        assert!(waits.await.is_err(), "more than may be");
+        let (permit, ()) = tokio::join!(admission.admit_due(), async { drop(inside.pop()) });
+        drop(permit);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_keeps_the_others_from_running_makes_them_late() {
+        let busy = async { std::thread::sleep(TICK + 2 * LATE) };
+        let (late, ()) = tokio::join!(lateness(), busy);
+        assert!(late > LATE, "{late:?}");
     }
 }

@@ -49,7 +49,7 @@ pub enum EngineError {
     ReportToken(TransactionId),
     /// As much is in flight as is allowed.
     #[error(
-        "{limit} transactions are in flight, the most this coordinator takes on; try again later"
+        "{limit} transactions are in flight, the most this coordinator takes on right now; try again later"
     )]
     InflightLimit {
         /// The limit.

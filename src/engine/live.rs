@@ -82,6 +82,11 @@ struct Handle {
 }
 
 impl Live {
+    /// Whether this one is being driven.
+    pub(super) fn contains(&self, id: &TransactionId) -> bool {
+        self.entries.lock().contains_key(id)
+    }
+
     /// Has every driver look again, in the order of ids, so that a simulation is the same each time. One
     /// whose inbox is full looks anyway.
     pub(super) fn look(&self) {

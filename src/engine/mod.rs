@@ -126,6 +126,9 @@ impl Engine {
         inner
             .background
             .spawn(retention::sweep_for_ever(Arc::clone(inner)));
+        inner
+            .background
+            .spawn(admission::fit_for_ever(Arc::clone(inner)));
     }
 
     /// Records all branches, tries them, decides and finishes. Returns when the outcome is definitive,
@@ -164,6 +167,21 @@ impl Engine {
     pub fn check(&self, branches: &[BranchSpec]) -> Result<(), EngineError> {
         let mut branches = branches.iter();
         branches.try_for_each(|branch| self.inner.check_target(branch))
+    }
+
+    /// Whether a transaction of this id can be taken on or is known. Costs next to nothing, so that a
+    /// refusal can come before anything else is done for it; what is let through may still be refused.
+    ///
+    /// # Errors
+    /// `InflightLimit`, or what the store says.
+    pub fn has_room_for(&self, id: &TransactionId) -> Result<(), EngineError> {
+        let Some(refusal) = self.inner.admission.is_full() else {
+            return Ok(());
+        };
+        if self.inner.live.contains(id) || self.inner.store.read(id)?.is_some() {
+            return Ok(());
+        }
+        Err(refusal)
     }
 
     /// Opens an interactive transaction, or finds the one that is open under this id.
@@ -353,6 +371,13 @@ impl Engine {
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         (self.inner.admission.inflight(), self.inner.schedule.len())
+    }
+
+    /// How many new transactions may be in flight right now: fewer than configured while the process is
+    /// late with those it has.
+    #[must_use]
+    pub fn inflight_limit(&self) -> usize {
+        self.inner.admission.inflight_limit()
     }
 
     /// Resolves once no new work is taken: streams should end.

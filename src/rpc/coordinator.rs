@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::BoxStream};
 use prost::Message as _;
+use tercet_core::ids::TransactionId;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
@@ -51,6 +52,13 @@ impl Coordinator {
         Arrival::new(self.engine.now_ms(), metadata)
     }
 
+    /// Under overload most requests are refused, so that has to cost little: it comes before their content
+    /// is read. An id that can't be read is let through, to be told with everything else.
+    fn refuse_early(&self, id: &str) -> Result<(), EngineError> {
+        let id = TransactionId::parse(id);
+        id.map_or(Ok(()), |id| self.engine.has_room_for(&id))
+    }
+
     /// What a Submit would be told, without starting anything.
     fn validate(&self, new: &NewTransaction) -> Result<pb::Transaction, Status> {
         match self.engine.record(&new.id) {
@@ -86,6 +94,9 @@ impl CoordinatorService for Coordinator {
         request: Request<pb::SubmitTransactionRequest>,
     ) -> Answer<pb::SubmitTransactionResponse> {
         let (metadata, _, request) = request.into_parts();
+        if !request.validate_only {
+            self.refuse_early(&request.transaction_id)?;
+        }
         let submit = parse::submit(request, &self.arrival(&metadata), &self.limits)?;
         let transaction = if submit.validate_only {
             self.validate(&submit.new)?
@@ -103,6 +114,7 @@ impl CoordinatorService for Coordinator {
         request: Request<pb::BeginTransactionRequest>,
     ) -> Answer<pb::BeginTransactionResponse> {
         let (metadata, _, request) = request.into_parts();
+        self.refuse_early(&request.transaction_id)?;
         let new = parse::begin(request, &self.arrival(&metadata), &self.limits)?;
         let record = self.engine.begin(new).await?;
         Ok(Response::new(pb::BeginTransactionResponse {

@@ -138,6 +138,24 @@ async fn more_than_may_be_in_flight() {
     let details = expect(answer, Code::ResourceExhausted, "INFLIGHT_LIMIT");
     assert!(details.retry_info().unwrap().retry_delay.is_some());
     assert_eq!(details.quota_failure().unwrap().violations.len(), 1);
+    let unread = pb::SubmitTransactionRequest {
+        branches: Vec::new(),
+        ..order("o3")
+    };
+    let answer = it.client.submit_transaction(unread.clone()).await;
+    expect(answer, Code::ResourceExhausted, "INFLIGHT_LIMIT");
+    let validated = pb::SubmitTransactionRequest {
+        validate_only: true,
+        ..unread
+    };
+    let answer = it.client.submit_transaction(validated).await;
+    expect(answer, Code::InvalidArgument, "FIELD_INVALID");
+    let interactive = pb::BeginTransactionRequest {
+        transaction_id: "o4".into(),
+        ..pb::BeginTransactionRequest::default()
+    };
+    let answer = it.client.begin_transaction(interactive).await;
+    expect(answer, Code::ResourceExhausted, "INFLIGHT_LIMIT");
 }
 
 #[tokio::test]
