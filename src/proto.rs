@@ -5,7 +5,7 @@
 mod codec;
 
 /// What the services' messages are read and written with.
-pub(crate) use codec::Counted;
+pub(crate) use codec::{Counted, decoded};
 
 /// The descriptor set of all files, for reflection and for mapping JSON to messages.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

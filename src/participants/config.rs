@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use tercet_core::ids::ParticipantName;
-use tonic::transport::Uri;
+use tonic::codegen::http::uri::{Authority, Uri};
 
 use super::session::HEARTBEAT_DEFAULT;
 
@@ -180,6 +180,13 @@ impl EndpointUri {
             )),
             other => Err(EndpointError::Path(other.into())),
         }
+    }
+
+    /// `host:port`.
+    pub(super) fn authority(&self) -> Authority {
+        let (_, authority) = self.0.split_at("http://".len());
+        let authority = authority.parse();
+        authority.expect("it was one when the whole was parsed")
     }
 
     /// The text, normalized.

@@ -1,14 +1,18 @@
 //! Calls to participants that implement the contract: over a session when one takes the call, else as
 //! unary calls to an endpoint. Requests are made and replies are read by the same code.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
+use prost::bytes::Bytes;
 use tercet_core::{
     answer::{Answer, QueryAnswer},
     operation::Operation,
 };
 use tokio::time::Instant;
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Status, codegen::http::uri::PathAndQuery};
 
 use super::{
     Outgoing, convert,
@@ -16,10 +20,17 @@ use super::{
     headers,
     route::Route,
     session::Order,
+    wire::{Failed, Request, Wire, framed},
 };
-use crate::proto::tercet::participant::v1::{
-    participant_service_client::ParticipantServiceClient, session_call, session_reply::Response,
+use crate::proto::{
+    decoded,
+    tercet::participant::v1::{self as proto, session_call, session_reply::Response},
 };
+
+static TRY: LazyLock<PathAndQuery> = LazyLock::new(|| path("Try"));
+static CONFIRM: LazyLock<PathAndQuery> = LazyLock::new(|| path("Confirm"));
+static CANCEL: LazyLock<PathAndQuery> = LazyLock::new(|| path("Cancel"));
+static QUERY: LazyLock<PathAndQuery> = LazyLock::new(|| path("Query"));
 
 /// What a reply may have beside its payloads: type, failure and framing.
 const REPLY_OVERHEAD_BYTES: usize = 16 * 1024;
@@ -65,27 +76,26 @@ pub(super) async fn perform(
     if let Some(answer) = over_session.await {
         return answer;
     }
-    let send = |channel: Channel, left: Duration| async move {
-        let mut client = client(channel, bytes_max);
-        let reply = match outgoing.call.operation {
-            Operation::Try => {
-                let message = convert::try_request(outgoing, resource);
-                let reply = client.r#try(request(message, outgoing, left)).await;
-                reply.map(|it| it.into_inner().into())
-            }
-            Operation::Confirm => {
-                let message = convert::confirm_request(outgoing, resource);
-                let reply = client.confirm(request(message, outgoing, left)).await;
-                reply.map(|it| it.into_inner().into())
-            }
-            Operation::Cancel => {
-                let message = convert::cancel_request(outgoing, resource);
-                let reply = client.cancel(request(message, outgoing, left)).await;
-                reply.map(|it| it.into_inner().into())
-            }
+    let send = |wire: Arc<Wire>, left: Duration| async move {
+        let (path, frame) = match outgoing.call.operation {
+            Operation::Try => (&*TRY, framed(&convert::try_request(outgoing, resource))),
+            Operation::Confirm => (
+                &*CONFIRM,
+                framed(&convert::confirm_request(outgoing, resource)),
+            ),
+            Operation::Cancel => (
+                &*CANCEL,
+                framed(&convert::cancel_request(outgoing, resource)),
+            ),
         };
-        let reply = reply.map_err(|status| Fault::of(status, bytes_max))?;
-        convert::answer(reply, payload_bytes_max)
+        let request = request(path, frame, outgoing, left);
+        let bytes = wire.call(request, bytes_max).await?.message;
+        let reply = match outgoing.call.operation {
+            Operation::Try => decoded::<proto::TryResponse>(bytes).map(Into::into),
+            Operation::Confirm => decoded::<proto::ConfirmResponse>(bytes).map(Into::into),
+            Operation::Cancel => decoded::<proto::CancelResponse>(bytes).map(Into::into),
+        };
+        convert::answer(reply.map_err(Fault::Status)?, payload_bytes_max)
     };
     route.call(deadline, send).await
 }
@@ -117,15 +127,18 @@ pub(super) async fn query(
     if let Some(answer) = over_session.await {
         return answer;
     }
-    let send = |channel: Channel, left: Duration| async move {
-        let message = convert::query_request(outgoing, resource);
-        let reply = client(channel, bytes_max)
-            .query(request(message, outgoing, left))
-            .await;
-        match reply {
-            Ok(reply) => convert::query_answer(reply.into_inner(), payload_bytes_max),
-            Err(status) if status.code() == Code::Unimplemented => Ok(QueryAnswer::Unclear),
-            Err(status) => Err(Fault::of(status, bytes_max)),
+    let send = |wire: Arc<Wire>, left: Duration| async move {
+        let frame = framed(&convert::query_request(outgoing, resource));
+        let request = request(&QUERY, frame, outgoing, left);
+        match wire.call(request, bytes_max).await {
+            Ok(reply) => {
+                let reply = decoded(reply.message).map_err(Fault::Status)?;
+                convert::query_answer(reply, payload_bytes_max)
+            }
+            Err(Failed::Status(status)) if status.code() == Code::Unimplemented => {
+                Ok(QueryAnswer::Unclear)
+            }
+            Err(failed) => Err(failed.into()),
         }
     };
     route.call(deadline, send).await
@@ -179,13 +192,15 @@ fn no_outcome(response: Response) -> Fault {
     Fault::Status(Status::new(code, message))
 }
 
-fn client(channel: Channel, bytes_max: usize) -> ParticipantServiceClient<Channel> {
-    ParticipantServiceClient::new(channel).max_decoding_message_size(bytes_max)
+fn path(method: &str) -> PathAndQuery {
+    let path = format!("/tercet.participant.v1.ParticipantService/{method}");
+    path.parse().expect("a method's name is one of a path")
 }
 
-fn request<M>(message: M, outgoing: &Outgoing, left: Duration) -> Request<M> {
-    let mut request = Request::new(message);
-    request.set_timeout(left);
-    headers::trace(request.metadata_mut(), outgoing);
-    request
+fn request(path: &PathAndQuery, frame: Bytes, outgoing: &Outgoing, left: Duration) -> Request {
+    Request {
+        path: path.clone(),
+        headers: headers::headers(outgoing, left),
+        frame,
+    }
 }

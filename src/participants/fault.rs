@@ -1,9 +1,7 @@
 //! Why a call brought no answer, and how that is told.
 //!
 //! What matters most here is [`Fault::NeverLeft`]: only then may the same call go to another
-//! endpoint or session at once. tonic marks exactly the requests for which no connection came about with a
-//! [`tonic::ConnectError`] in the error's source chain; every other error may have come after the
-//! request was written.
+//! endpoint or session at once. Every other error may have come after the request was read.
 
 use std::{collections::BTreeMap, error::Error, sync::Arc};
 
@@ -18,7 +16,8 @@ use super::convert::{FAILURE_MESSAGE_BYTES_MAX, cut};
 /// Why one request to one endpoint brought no answer.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// No connection or session took it; the request can't have had an effect.
+    /// No connection or session took it, or the participant says that it has not looked at it; the
+    /// request can't have had an effect.
     NeverLeft(Status),
     /// The deadline passed.
     Deadline,
@@ -37,22 +36,6 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// What a status means that did not come as an answer. `reply_bytes_max` is the limit the
-    /// reply was read with.
-    pub(super) fn of(status: Status, reply_bytes_max: usize) -> Self {
-        let caused_by = |is: fn(&(dyn Error + 'static)) -> bool| causes(&status).any(is);
-        if caused_by(|it| it.is::<tonic::ConnectError>()) {
-            Self::NeverLeft(status)
-        } else if caused_by(|it| it.is::<tonic::TimeoutExpired>()) {
-            Self::Deadline
-        } else if is_our_limit(&status, reply_bytes_max) {
-            let bytes_max = reply_bytes_max;
-            Self::TooLarge { bytes_max }
-        } else {
-            Self::Status(status)
-        }
-    }
-
     fn code(&self) -> Code {
         match self {
             Self::NeverLeft(status) | Self::Status(status) => status.code(),
@@ -82,15 +65,6 @@ impl Fault {
             }
         }
     }
-}
-
-/// tonic answers OUT_OF_RANGE by itself when a reply passes the limit. The participant's own
-/// OUT_OF_RANGE, or its own limit on requests, says another number.
-fn is_our_limit(status: &Status, reply_bytes_max: usize) -> bool {
-    let ours = format!("the limit is: {reply_bytes_max} bytes");
-    status.code() == Code::OutOfRange
-        && status.message().contains("message length too large")
-        && status.message().ends_with(&ours)
 }
 
 /// A call without a definite answer: what is told of it.
@@ -170,11 +144,6 @@ pub(super) fn code_name(code: Code) -> &'static str {
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
     }
-}
-
-/// True when the participant sent this status, false when the library made it up here.
-pub(super) fn came_from_the_participant(status: &Status) -> bool {
-    status.source().is_none()
 }
 
 /// The status's message, and the cause at the bottom, which is what a person needs: `Connection

@@ -33,9 +33,6 @@ impl GrpcParticipants {
     ///
     /// # Errors
     /// [`ConfigError`] names the value that can't be used.
-    ///
-    /// # Panics
-    /// Outside of a Tokio runtime, if an endpoint is configured.
     pub fn new(config: &ParticipantsConfig, connector: Connector) -> Result<Self, ConfigError> {
         let routes = Routes::build(config, &connector, &Routes::default())?;
         Ok(Self {
@@ -49,9 +46,6 @@ impl GrpcParticipants {
     ///
     /// # Errors
     /// [`ConfigError`] names the value that can't be used; nothing has changed then.
-    ///
-    /// # Panics
-    /// Outside of a Tokio runtime, if an endpoint is new.
     pub fn replace(&self, config: &ParticipantsConfig) -> Result<(), ConfigError> {
         let routes = Routes::build(config, &self.connector, &self.routes())?;
         let routes = Arc::new(routes);

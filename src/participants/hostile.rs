@@ -10,7 +10,7 @@ use tercet_core::{
     operation::Operation,
     payload::{Failure, Payload},
 };
-use tonic::{Code, Response, Status, metadata::MetadataMap};
+use tonic::{Code, Status};
 
 use super::{Outgoing, convert, headers, methods, report_token};
 use crate::{
@@ -70,15 +70,9 @@ proptest! {
     fn an_existing_methods_status_and_headers_are_read_whatever_they_are(
         code in -1..20_i32, message in ".*", details in vec(any::<u8>(), 0..200), state in ".*",
     ) {
-        let mut metadata = MetadataMap::new();
-        if let Ok(state) = state.parse() {
-            metadata.insert(methods::RECORD_STATE_HEADER, state);
-        }
         let status = Status::with_details(Code::from(code), message, details.into());
         may_be_kept(Some(&methods::refusal(&status)), [None, None])?;
-        let mut reply = Response::new(Bytes::new());
-        *reply.metadata_mut() = metadata;
-        let _ = methods::recorded(&reply);
+        let _ = methods::recorded(Some(&state), &Bytes::new());
     }
 
     /// Times outside of the years 1 to 9999 are none in protobuf, and other languages refuse them.
@@ -186,10 +180,9 @@ fn can_be_told(outgoing: &Outgoing) -> Result<(), TestCaseError> {
         prop_assert!((-62_135_596_800..=253_402_300_799).contains(&time.seconds));
         prop_assert!((0..1_000_000_000).contains(&time.nanos));
     }
-    let mut metadata = MetadataMap::new();
-    headers::trace(&mut metadata, outgoing);
-    headers::context(&mut metadata, outgoing);
-    let expire_time = metadata.get("tercet-expire-time");
+    let mut headers = headers::headers(outgoing, std::time::Duration::ZERO);
+    headers::context(&mut headers, outgoing);
+    let expire_time = headers.get("tercet-expire-time");
     let text = expire_time
         .and_then(|it| it.to_str().ok())
         .unwrap_or_default();

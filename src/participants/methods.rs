@@ -32,29 +32,24 @@
 //! would lose the money that is still reserved. NOT_FOUND is UNKNOWN, UNIMPLEMENTED says nothing,
 //! any other error is indeterminate and the question is repeated.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use prost::bytes::{Buf, BufMut, Bytes};
+use prost::bytes::Bytes;
 use tercet_core::{
     answer::{Answer, QueryAnswer, Recorded},
     operation::{Operation, RecordState},
     payload::{Failure, Payload},
     transaction::Methods,
 };
-use tonic::{
-    Code, Request, Response, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
-    transport::Channel,
-};
+use tonic::{Code, Status, codegen::http::uri::PathAndQuery};
 use tonic_types::StatusExt as _;
 
 use super::{
     Outgoing, convert,
-    fault::{self, Fault, Unanswered},
+    fault::{self, Unanswered},
     headers,
     route::Route,
+    wire::{Failed, Request, Wire, framed_bytes},
 };
 use crate::proto::tercet::participant::v1 as proto;
 
@@ -79,18 +74,18 @@ pub(super) async fn perform(
         Err(failure) => return Ok(Answer::NotSent(failure)),
     };
     let payload = payload(outgoing, methods);
-    let send = |channel: Channel, left: Duration| {
-        let (path, message) = (path.clone(), convert::bytes_out(payload));
+    let send = |wire: Arc<Wire>, left: Duration| {
+        let request = request(&path, payload, outgoing, left);
         async move {
-            match unary(channel, path, request(message, outgoing, left), bytes_max).await {
+            match wire.call(request, bytes_max).await {
                 Ok(reply) => Ok(Answer::Success(match operation {
-                    Operation::Try | Operation::Confirm => Some(result(reply.get_ref())),
+                    Operation::Try | Operation::Confirm => Some(result(&reply.message)),
                     Operation::Cancel => None,
                 })),
-                Err(status) if is_refusal(&status, outgoing) => {
+                Err(Failed::Status(status)) if is_refusal(&status, outgoing) => {
                     Ok(Answer::Failed(refusal(&status)))
                 }
-                Err(status) => Err(Fault::of(status, bytes_max)),
+                Err(failed) => Err(failed.into()),
             }
         }
     };
@@ -112,20 +107,22 @@ pub(super) async fn query(
         Err(failure) => return Ok(QueryAnswer::Indeterminate(failure)),
     };
     let payload = payload(outgoing, methods);
-    let send = |channel: Channel, left: Duration| {
-        let (path, message) = (path.clone(), convert::bytes_out(payload));
+    let send = |wire: Arc<Wire>, left: Duration| {
+        let request = request(&path, payload, outgoing, left);
         async move {
-            let reply = unary(channel, path, request(message, outgoing, left), bytes_max).await;
-            match reply {
-                Ok(reply) => Ok(recorded(&reply)),
-                Err(status) if !fault::came_from_the_participant(&status) => {
-                    Err(Fault::of(status, bytes_max))
+            match wire.call(request, bytes_max).await {
+                Ok(reply) => {
+                    let state = reply.header(RECORD_STATE_HEADER);
+                    let state = state.and_then(|state| state.to_str().ok());
+                    Ok(recorded(state, &reply.message))
                 }
-                Err(status) => match status.code() {
-                    Code::NotFound => Ok(state_only(RecordState::Unknown)),
-                    Code::Unimplemented => Ok(QueryAnswer::Unclear),
-                    _ => Err(Fault::of(status, bytes_max)),
-                },
+                Err(Failed::Status(status)) if status.code() == Code::NotFound => {
+                    Ok(state_only(RecordState::Unknown))
+                }
+                Err(Failed::Status(status)) if status.code() == Code::Unimplemented => {
+                    Ok(QueryAnswer::Unclear)
+                }
+                Err(failed) => Err(failed.into()),
             }
         }
     };
@@ -153,31 +150,19 @@ fn payload<'a>(outgoing: &'a Outgoing, methods: &'a Methods) -> &'a Payload {
     own.unwrap_or(&outgoing.spec.payload)
 }
 
-fn request(message: Bytes, outgoing: &Outgoing, left: Duration) -> Request<Bytes> {
-    let mut request = Request::new(message);
-    request.set_timeout(left);
-    headers::trace(request.metadata_mut(), outgoing);
-    headers::context(request.metadata_mut(), outgoing);
-    request
-}
-
-async fn unary(
-    channel: Channel,
-    path: PathAndQuery,
-    request: Request<Bytes>,
-    bytes_max: usize,
-) -> Result<Response<Bytes>, Status> {
-    let mut client = Grpc::new(channel).max_decoding_message_size(bytes_max);
-    if let Err(error) = client.ready().await {
-        return Err(Status::from_error(error.into()));
+fn request(path: &PathAndQuery, payload: &Payload, outgoing: &Outgoing, left: Duration) -> Request {
+    let mut headers = headers::headers(outgoing, left);
+    headers::context(&mut headers, outgoing);
+    Request {
+        path: path.clone(),
+        headers,
+        frame: framed_bytes(&payload.value),
     }
-    client.unary(request, path, Raw).await
 }
 
 fn is_refusal(status: &Status, outgoing: &Outgoing) -> bool {
     let first = outgoing.call.attempt == 1;
     outgoing.call.operation == Operation::Try
-        && fault::came_from_the_participant(status)
         && match status.code() {
             Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition => true,
             Code::AlreadyExists => first,
@@ -195,15 +180,14 @@ pub(super) fn refusal(status: &Status) -> Failure {
     convert::failure(&reason, status.message(), metadata, code.into())
 }
 
-pub(super) fn recorded(reply: &Response<Bytes>) -> QueryAnswer {
-    let name = reply.metadata().get(RECORD_STATE_HEADER);
-    let name = name.and_then(|name| name.to_str().ok());
+/// `name` is what the header says.
+pub(super) fn recorded(name: Option<&str>, message: &Bytes) -> QueryAnswer {
     let state = name
         .and_then(|name| proto::RecordState::from_str_name(&format!("RECORD_STATE_{name}")))
         .and_then(convert::record_state);
     let (state, result) = match state {
         None => return QueryAnswer::Unclear,
-        Some(state) => (state, result(reply.get_ref())),
+        Some(state) => (state, result(message)),
     };
     match state {
         RecordState::Tried => QueryAnswer::Recorded(Box::new(Recorded {
@@ -236,42 +220,5 @@ fn result(bytes: &Bytes) -> Payload {
     Payload {
         type_url: "".into(),
         value: bytes[..].into(),
-    }
-}
-
-/// Bytes through, as they are.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
     }
 }

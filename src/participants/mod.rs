@@ -11,6 +11,7 @@ pub mod methods;
 pub mod report_token;
 mod route;
 pub mod session;
+mod wire;
 
 use std::sync::Arc;
 
@@ -31,7 +32,8 @@ pub use config::{
     ParticipantsConfig,
 };
 pub use grpc::GrpcParticipants;
-pub use route::{Connector, REFUSED_FOR};
+pub use route::REFUSED_FOR;
+pub use wire::Connector;
 
 /// How participants are reached.
 ///

@@ -21,7 +21,6 @@ use std::{
 use parking_lot::Mutex;
 use tercet_core::{ids::ParticipantName, transaction::Target};
 use tokio::time::{Instant, timeout_at};
-use tonic::transport::{Channel, Endpoint};
 
 use super::{
     TargetError,
@@ -31,57 +30,12 @@ use super::{
     fault::{Fault, Unanswered},
     measure::Measures,
     session::{Hello, Outbox, Pool, Session, SessionRefused},
+    wire::{Connector, Wire},
 };
 
 /// How long an endpoint stays at the end of the line after a connection to it failed: longer than
 /// connecting may take, so that one call at a time finds out whether it is back.
 pub const REFUSED_FOR: Duration = Duration::from_secs(2);
-/// Half the usual deadline of a call, so that another endpoint still has a chance; more than the
-/// second after which a lost SYN is sent again.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// Finds a dead connection while calls wait on it, and while none does.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Windows that no usual reply fills: one slow reader must not hold up other calls.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-/// Response headers and trailers; a longer error message than this is an unreadable reply.
-const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
-/// hyper's own safe default, which tonic would switch off.
-const LOCAL_ERROR_RESET_STREAMS_MAX: usize = 1024;
-
-/// How connections to participants are made.
-pub struct Connector(Box<dyn Fn(Endpoint) -> Channel + Send + Sync>);
-
-impl Connector {
-    /// Plain TCP.
-    #[must_use]
-    pub fn tcp() -> Self {
-        Self::new(|endpoint| endpoint.connect_lazy())
-    }
-
-    /// Another transport. `connect` is called once per endpoint and must not wait:
-    /// [`Endpoint::connect_with_connector_lazy`] is what it is for. What its connector answers with
-    /// an error never left; a connect timeout around it is indeterminate.
-    pub fn new(connect: impl Fn(Endpoint) -> Channel + Send + Sync + 'static) -> Self {
-        Self(Box::new(connect))
-    }
-
-    fn connect(&self, uri: &EndpointUri) -> Result<Channel, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(uri.as_str().to_owned())?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-            .http2_max_local_error_reset_streams(LOCAL_ERROR_RESET_STREAMS_MAX);
-        Ok((self.0)(endpoint))
-    }
-}
-
 /// Everything that can be called, as of one configuration.
 #[derive(Default)]
 pub(super) struct Routes {
@@ -106,11 +60,9 @@ impl Routes {
             ..Self::default()
         };
         for (name, participant) in &config.participants {
-            let owner = format!("participant {name}");
-            let mut peers = Vec::new();
-            for uri in participant.endpoints_of(name)? {
-                peers.push(routes.peer(uri, &owner, connector, old)?);
-            }
+            let endpoints = participant.endpoints_of(name)?.into_iter();
+            let peers = endpoints.map(|uri| routes.peer(uri, connector, old));
+            let peers = peers.collect();
             let timeout_ms = participant.call_timeout_ms;
             let mut route = Route::new(Some(name.as_str().into()), peers, timeout_ms);
             if participant.sessions {
@@ -122,39 +74,27 @@ impl Routes {
             routes.participants.insert(name.clone(), Arc::new(route));
         }
         for uri in config.allowed()? {
-            let peer = routes.peer(uri.clone(), "allowed_endpoints", connector, old)?;
+            let peer = routes.peer(uri.clone(), connector, old);
             let route = Route::new(None, vec![peer], CALL_TIMEOUT_MS_DEFAULT);
             routes.allowed.insert(uri, Arc::new(route));
         }
         Ok(routes)
     }
 
-    fn peer(
-        &mut self,
-        uri: EndpointUri,
-        owner: &str,
-        connector: &Connector,
-        old: &Routes,
-    ) -> Result<Arc<Peer>, ConfigError> {
+    fn peer(&mut self, uri: EndpointUri, connector: &Connector, old: &Routes) -> Arc<Peer> {
         if let Some(known) = self.peers.get(&uri).or_else(|| old.peers.get(&uri)) {
             let peer = Arc::clone(known);
             self.peers.insert(uri, Arc::clone(&peer));
-            return Ok(peer);
+            return peer;
         }
-        let channel = connector
-            .connect(&uri)
-            .map_err(|why| ConfigError::Endpoint {
-                owner: owner.into(),
-                endpoint: uri.to_string(),
-                why: super::EndpointError::Syntax(why.to_string()),
-            })?;
+        let wire = Wire::new(uri.authority(), connector.clone());
         let peer = Arc::new(Peer {
             uri: uri.clone(),
-            channel,
+            wire: Arc::new(wire),
             refused_until: Mutex::new(None),
         });
         self.peers.insert(uri, Arc::clone(&peer));
-        Ok(peer)
+        peer
     }
 
     /// Opens a session, of a participant that may.
@@ -258,7 +198,7 @@ pub(super) struct Route {
 /// One endpoint and its connection.
 struct Peer {
     uri: EndpointUri,
-    channel: Channel,
+    wire: Arc<Wire>,
     refused_until: Mutex<Option<Instant>>,
 }
 
@@ -288,7 +228,7 @@ impl Route {
     pub(super) async fn call<T, F>(
         &self,
         deadline: Instant,
-        mut send: impl FnMut(Channel, Duration) -> F,
+        mut send: impl FnMut(Arc<Wire>, Duration) -> F,
     ) -> Result<T, Unanswered>
     where
         F: Future<Output = Result<T, Fault>> + Send,
@@ -296,7 +236,7 @@ impl Route {
         let mut unanswered = None;
         for peer in self.line() {
             let left = deadline.saturating_duration_since(Instant::now());
-            let sent = timeout_at(deadline, send(peer.channel.clone(), left)).await;
+            let sent = timeout_at(deadline, send(Arc::clone(&peer.wire), left)).await;
             let fault = match sent.unwrap_or(Err(Fault::Deadline)) {
                 Ok(answer) => {
                     peer.connected();

@@ -9,7 +9,7 @@ use std::{any::TypeId, marker::PhantomData};
 
 use prost::{
     Message,
-    bytes::{Buf as _, BufMut as _},
+    bytes::{Buf as _, BufMut as _, Bytes},
 };
 use tonic::{
     Status,
@@ -70,19 +70,20 @@ impl<U: Message + Default + 'static> Decoder for CountedDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        // tonic hands out a message in one piece; of one in pieces only the first would be counted.
-        debug_assert_eq!(from.chunk().len(), from.remaining());
-        let found = fields(from.chunk(), lists::<U>());
-        if found > FIELDS_MAX {
-            // The code that tonic itself gives to bytes that can't be decoded.
-            return Err(Status::internal(format!(
-                "it has {found} fields; no message has more than {FIELDS_MAX}"
-            )));
-        }
-        let message = from.copy_to_bytes(from.remaining());
-        let message = U::decode(message).map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Some(message))
+        decoded(from.copy_to_bytes(from.remaining())).map(Some)
     }
+}
+
+/// The message in these bytes, with its fields counted before.
+pub(crate) fn decoded<U: Message + Default + 'static>(bytes: Bytes) -> Result<U, Status> {
+    let found = fields(&bytes, lists::<U>());
+    if found > FIELDS_MAX {
+        // The code that tonic itself gives to bytes that can't be decoded.
+        return Err(Status::internal(format!(
+            "it has {found} fields; no message has more than {FIELDS_MAX}"
+        )));
+    }
+    U::decode(bytes).map_err(|error| Status::internal(error.to_string()))
 }
 
 /// Fields of this message whose own fields may come in great number: they are counted with its own.

@@ -1,6 +1,9 @@
 //! What may be configured, what may be called, and changing it while calls are made.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tercet::participants::{
     Connector, GrpcParticipants, ParticipantConfig, Participants as _, ParticipantsConfig,
@@ -12,9 +15,11 @@ use tercet_core::{
     operation::Operation,
     transaction::Target,
 };
-use tokio::sync::Notify;
+use tokio::{net::TcpStream, sync::mpsc};
 
-use crate::support::{Stub, config, outgoing, participants, shop_methods, socket, stock};
+use crate::support::{
+    Stub, config, outgoing, participants, read_request, shop_methods, socket, stock,
+};
 
 fn with(endpoints: &[&str]) -> ParticipantsConfig {
     let endpoints = endpoints.iter().map(ToString::to_string).collect();
@@ -165,25 +170,29 @@ async fn endpoints_are_replaced_at_run_time_and_a_bad_replacement_changes_nothin
 #[tokio::test]
 async fn an_endpoint_that_stays_keeps_its_connection() {
     // Its only connection is the first: a second one would not be accepted.
-    let first = Arc::new(Notify::new());
-    let came = Arc::clone(&first);
-    let address = socket(|stream| async move {
-        stream.readable().await.unwrap();
-        came.notify_one();
-        std::future::pending::<()>().await;
+    let (told, mut came) = mpsc::channel(2);
+    let address = socket(|mut stream| async move {
+        for _ in 0..2 {
+            read_request(&mut stream).await;
+            told.send(()).await.unwrap();
+        }
     });
     let address = address.await;
-    let made = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let made = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&made);
-    let connector = Connector::new(move |endpoint| {
-        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        endpoint.connect_lazy()
+    let connector = Connector::new(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        TcpStream::connect(address)
     });
     let calls = GrpcParticipants::new(&config(&[address]), connector).unwrap();
-    let under_way = tokio::spawn(calls.perform(outgoing(Operation::Try, stock())));
-    first.notified().await;
+    let try_it = || tokio::spawn(calls.perform(outgoing(Operation::Try, stock())));
+    let under_way = try_it();
+    came.recv().await.unwrap();
     calls.replace(&config(&[address])).unwrap();
-    assert_eq!(made.load(std::sync::atomic::Ordering::SeqCst), 1);
     assert!(!under_way.is_finished());
+    let after = try_it();
+    came.recv().await.unwrap();
+    assert_eq!(made.load(Ordering::SeqCst), 1);
     under_way.abort();
+    after.abort();
 }

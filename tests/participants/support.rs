@@ -31,7 +31,10 @@ use tercet_core::{
     step::Call,
     transaction::{BranchSpec, Methods, Target},
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpStream},
+};
 use tonic::{
     Request, Response, Status,
     body::Body,
@@ -144,6 +147,15 @@ where
         std::future::pending::<()>().await;
     });
     address
+}
+
+/// Reads until the request's payload has come.
+pub(crate) async fn read_request(stream: &mut TcpStream) {
+    let (mut seen, wanted) = (Vec::new(), b"reserve-me");
+    while !seen.windows(wanted.len()).any(|at| at == wanted) {
+        let read = stream.read_buf(&mut seen).await.unwrap();
+        assert_ne!(read, 0, "the request did not come");
+    }
 }
 
 type Answer<Q, R> = Box<dyn Fn(Request<Q>) -> Result<R, Status> + Send + Sync>;

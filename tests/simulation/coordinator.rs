@@ -85,5 +85,9 @@ fn setting<T>(value: T) -> Setting<T> {
 
 fn connector(wires: &Wires) -> Connector {
     let wires = wires.clone();
-    Connector::new(move |endpoint| wires.channel(&endpoint))
+    Connector::new(move |uri| {
+        let wires = wires.clone();
+        async move { wires.connect(&uri).await }
+    })
+    .reset_stream_duration(Duration::MAX)
 }

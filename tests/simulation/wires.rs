@@ -100,13 +100,16 @@ impl Wires {
         let endpoint = endpoint.clone().http2_reset_stream_duration(Duration::MAX);
         endpoint.connect_with_connector_lazy(service_fn(move |uri: Uri| {
             let wires = wires.clone();
-            async move {
-                let host = uri.host().expect("every endpoint names a host");
-                let port = uri.port_u16().expect("and a port");
-                let stream = TcpStream::connect((host, port)).await?;
-                Ok::<_, io::Error>(TokioIo::new(wires.wire(stream)))
-            }
+            async move { wires.connect(&uri).await.map(TokioIo::new) }
         }))
+    }
+
+    /// A connection to there, now.
+    pub async fn connect(&self, uri: &Uri) -> io::Result<Wire> {
+        let host = uri.host().expect("every endpoint names a host");
+        let port = uri.port_u16().expect("and a port");
+        let stream = TcpStream::connect((host, port)).await?;
+        Ok(self.wire(stream))
     }
 
     /// Connections that come in on this port.

@@ -1,0 +1,158 @@
+//! One HTTP/2 connection: a task that moves its bytes, and the streams that calls open on it.
+
+use std::{
+    future::poll_fn,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use h2::{
+    Ping, PingPong, Reason,
+    client::{self, ResponseFuture, SendRequest},
+};
+use prost::bytes::Bytes;
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::{sleep, timeout},
+};
+use tonic::{Status, codegen::http};
+
+use super::connector::Bidirectional;
+use crate::participants::fault::Fault;
+
+/// Finds a dead connection while calls wait on it, and while none does.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Windows that no usual reply fills: one slow reader must not hold up other calls.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// Response headers and trailers; a longer error message than this is an unreadable reply.
+const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// How many streams a participant may make us reset by breaking the protocol.
+const LOCAL_ERROR_RESET_STREAMS_MAX: usize = 1024;
+/// Until the participant has said how many streams it takes.
+const STREAMS_UNTIL_TOLD: usize = 100;
+
+/// A connection that calls share. It ends when the last of them lets go of it.
+pub(super) struct Connection {
+    /// Who waits for a free stream holds it; others wait behind, in their order.
+    requests: Mutex<SendRequest<Bytes>>,
+    /// It ended because a ping was not answered.
+    is_silent: Arc<AtomicBool>,
+}
+
+/// Leave to open one stream.
+pub(super) struct Slot<'a>(MutexGuard<'a, SendRequest<Bytes>>);
+
+impl Connection {
+    /// Starts HTTP/2. Nothing but its preface is sent here.
+    pub(super) async fn over(
+        bytes: Box<dyn Bidirectional>,
+        reset_stream_duration: Duration,
+    ) -> io::Result<Self> {
+        let mut settings = settings();
+        settings.reset_stream_duration(reset_stream_duration);
+        let handshake = settings.handshake(bytes).await;
+        let (requests, connection) = handshake.map_err(io::Error::other)?;
+        let is_silent = Arc::default();
+        tokio::spawn(run(connection, Arc::clone(&is_silent)));
+        Ok(Self {
+            requests: Mutex::new(requests),
+            is_silent,
+        })
+    }
+
+    /// Waits for a free stream. An error says that this connection takes no more calls.
+    pub(super) async fn slot(&self) -> Result<Slot<'_>, h2::Error> {
+        let mut requests = self.requests.lock().await;
+        poll_fn(|cx| requests.poll_ready(cx)).await?;
+        Ok(Slot(requests))
+    }
+
+    /// What it means that a stream ended like this before anything of a reply had come.
+    ///
+    /// A participant that refuses a stream, or goes away with a last stream before ours, has not
+    /// looked at the request (RFC 9113, 8.7 and 6.8). h2 gives the error of a GOAWAY that has come
+    /// to no other streams than those.
+    pub(super) fn unanswered(&self, error: h2::Error) -> Fault {
+        let unseen = error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM);
+        if error.is_remote() && unseen {
+            Fault::NeverLeft(Status::from_error(Box::new(error)))
+        } else {
+            self.broken(error)
+        }
+    }
+
+    /// What it means that a stream ended like this: it may have come after the request was read.
+    pub(super) fn broken(&self, error: h2::Error) -> Fault {
+        if self.is_silent.load(Ordering::Relaxed) {
+            let why = format!("a ping had no answer within {KEEPALIVE_TIMEOUT:?}");
+            return Fault::Status(Status::unavailable(why));
+        }
+        Fault::Status(Status::from_error(Box::new(error)))
+    }
+}
+
+impl Slot<'_> {
+    /// Hands over headers and the whole message in one go. What the participant's window has no
+    /// room for yet waits within the stream, and goes when the stream is dropped.
+    ///
+    /// An error says that nothing was sent.
+    pub(super) fn send(
+        mut self,
+        head: http::Request<()>,
+        frame: Bytes,
+    ) -> Result<ResponseFuture, h2::Error> {
+        let (response, mut body) = self.0.send_request(head, false)?;
+        // Where it fails, the stream has ended in the meantime, and the response says how.
+        let _ = body.send_data(frame, true);
+        Ok(response)
+    }
+}
+
+fn settings() -> client::Builder {
+    let mut settings = client::Builder::new();
+    settings
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .initial_max_send_streams(STREAMS_UNTIL_TOLD)
+        .max_local_error_reset_streams(Some(LOCAL_ERROR_RESET_STREAMS_MAX));
+    settings
+}
+
+/// Moves bytes until the connection ends, or its participant has fallen silent.
+async fn run(
+    mut connection: client::Connection<Box<dyn Bidirectional>, Bytes>,
+    is_silent: Arc<AtomicBool>,
+) {
+    let pings = connection.ping_pong().expect("it is asked for once");
+    tokio::select! {
+        biased;
+        ended = &mut connection => match ended {
+            Ok(()) => tracing::debug!("a connection to a participant ended"),
+            Err(error) => tracing::debug!(%error, "a connection to a participant broke"),
+        },
+        () = silence(pings) => {
+            is_silent.store(true, Ordering::Relaxed);
+            tracing::debug!("a connection to a participant fell silent");
+        }
+    }
+}
+
+/// Returns when a ping has had no answer. Also ends a connection that can't say goodbye because
+/// nobody reads it any more: it takes no pings.
+async fn silence(mut pings: PingPong) {
+    loop {
+        sleep(KEEPALIVE_INTERVAL).await;
+        let answer = timeout(KEEPALIVE_TIMEOUT, pings.ping(Ping::opaque())).await;
+        if !matches!(answer, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
