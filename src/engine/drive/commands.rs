@@ -16,6 +16,7 @@ use crate::{
     engine::{
         EngineError,
         admission::Permit,
+        callers::is_settled,
         draft::Draft,
         live::{Command, Done, Reply, Submission},
     },
@@ -43,18 +44,17 @@ impl Drive {
         if let Some(draft) = &self.draft {
             let known = draft.record().origin.digest;
             let same = known.is_none_or(|digest| digest == submission.new.digest);
-            let answer = if same {
-                Ok(self.done(false))
+            if same {
+                self.done(reply, false);
             } else {
-                Err(EngineError::IdReused(self.id.clone()))
-            };
-            let _ = reply.send(answer); // a caller that went away changes nothing
+                reply.refuse(EngineError::IdReused(self.id.clone()));
+            }
             return Ok(());
         }
         match self.admit(&submission) {
             Ok(permit) => self.permit = Some(permit),
             Err(error) => {
-                let _ = reply.send(Err(error));
+                reply.refuse(error);
                 return Ok(());
             }
         }
@@ -110,10 +110,10 @@ impl Drive {
     async fn create(&mut self, origin: Origin, step: Step, reply: Reply) -> Result<(), StoreError> {
         self.draft = Some(Draft::create(&self.id, origin, step.next.clone()));
         if let Err(error) = self.apply(step, "client", None).await {
-            let _ = reply.send(Err(error.clone().into()));
+            reply.refuse(error.clone().into());
             return Err(error);
         }
-        let _ = reply.send(Ok(self.done(true)));
+        self.done(reply, true);
         Ok(())
     }
 
@@ -126,7 +126,7 @@ impl Drive {
         let step = match self.refusable(&request) {
             Ok(step) => step,
             Err(error) => {
-                let _ = reply.send(Err(error));
+                reply.refuse(error);
                 return Ok(());
             }
         };
@@ -140,20 +140,24 @@ impl Drive {
         if let (true, Some(wait)) = (asks_commit && self.is_undecided_two_state(), wait) {
             self.timers.arm(Timer::FirstWait, Instant::now() + wait);
         }
-        let _ = reply.send(
-            applied
-                .clone()
-                .map(|()| self.done(asks_commit))
-                .map_err(EngineError::from),
-        );
+        match &applied {
+            Ok(()) => self.done(reply, asks_commit),
+            Err(error) => reply.refuse(error.clone().into()),
+        }
         applied
     }
 
-    fn done(&self, first: bool) -> Done {
+    /// A command was carried out. Its caller is held until the outcome is known, if it waits for that.
+    fn done(&mut self, reply: Reply, first: bool) {
         let seen = self.seen.borrow().clone();
         let record =
             seen.expect("a command is carried out on a record that was loaded or committed");
-        Done { first, record }
+        let settled = is_settled(&record);
+        let hold = reply.done(Done { first, record });
+        if let Some(hold) = hold.filter(|_| !settled) {
+            self.held.retain(|other| !other.is_closed());
+            self.held.push(hold);
+        }
     }
 
     fn refusable(&self, request: &Request) -> Result<Step, EngineError> {

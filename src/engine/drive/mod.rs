@@ -32,7 +32,7 @@ use super::{
     Inner,
     admission::Permit,
     draft::{Draft, Stamp},
-    live::{Command, Seen},
+    live::{Command, Hold, Seen},
     loading::Grace,
     timers::Timers,
 };
@@ -54,6 +54,7 @@ pub(super) fn spawn(
         id,
         inbox,
         seen,
+        held: Vec::new(),
         draft: None,
         timers: Timers::default(),
         grace: None,
@@ -74,6 +75,8 @@ struct Drive {
     inbox: mpsc::Receiver<Command>,
     /// The last acknowledged record, for whoever follows.
     seen: watch::Sender<Seen>,
+    /// Whoever waits for the outcome.
+    held: Vec<Hold>,
     /// None as long as nothing is known of this id.
     draft: Option<Draft>,
     timers: Timers,
