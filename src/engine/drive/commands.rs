@@ -26,8 +26,8 @@ use crate::{
 impl Drive {
     pub(super) async fn command(&mut self, command: Command) -> Result<(), StoreError> {
         match command {
-            Command::Submit(submission, reply) => self.submit(*submission, reply).await,
-            Command::Ask(request, wait, reply) => self.ask(*request, wait, reply).await,
+            Command::Submit(submission, reply) => self.submit(submission, reply).await,
+            Command::Ask(request, wait, reply) => self.ask(request, wait, reply).await,
             Command::Rollback(cause, reply) => self.rollback(cause, reply).await,
             Command::Follow | Command::Look => Ok(()),
             Command::Wake(permit) => {
@@ -40,7 +40,11 @@ impl Drive {
 
     /// The same id and content attaches; an id forbidden before its Submit came is answered as it
     /// stands, whatever the content.
-    async fn submit(&mut self, submission: Submission, reply: Reply) -> Result<(), StoreError> {
+    async fn submit(
+        &mut self,
+        submission: Box<Submission>,
+        reply: Reply,
+    ) -> Result<(), StoreError> {
         if let Some(draft) = &self.draft {
             let known = draft.record().origin.digest;
             let same = known.is_none_or(|digest| digest == submission.new.digest);
@@ -58,6 +62,11 @@ impl Drive {
                 return Ok(());
             }
         }
+        let (origin, step) = self.begin(*submission);
+        self.create(origin, step, reply).await
+    }
+
+    fn begin(&mut self, submission: Submission) -> (Origin, Step) {
         let Submission {
             new,
             interactive,
@@ -79,7 +88,7 @@ impl Drive {
         if mode == ReplyMode::TwoState && !interactive {
             self.timers.arm(Timer::FirstWait, Instant::now() + wait);
         }
-        self.create(origin, step, reply).await
+        (origin, step)
     }
 
     /// Load, drain and deadline refuse only what is not known yet.
@@ -109,17 +118,13 @@ impl Drive {
 
     async fn create(&mut self, origin: Origin, step: Step, reply: Reply) -> Result<(), StoreError> {
         self.draft = Some(Draft::create(&self.id, origin, step.next.clone()));
-        if let Err(error) = self.apply(step, "client", None).await {
-            reply.refuse(error.clone().into());
-            return Err(error);
-        }
-        self.done(reply, true);
-        Ok(())
+        let applied = self.apply(step, "client", None).await;
+        self.answer(reply, true, applied)
     }
 
     async fn ask(
         &mut self,
-        request: Request,
+        request: Box<Request>,
         wait: Option<Duration>,
         reply: Reply,
     ) -> Result<(), StoreError> {
@@ -130,7 +135,7 @@ impl Drive {
                 return Ok(());
             }
         };
-        let actor = match request {
+        let actor = match *request {
             Request::AddBranch(_) | Request::Commit { .. } | Request::Rollback { .. } => "client",
             Request::Report { .. } => "participant",
             Request::Pause | Request::Resume | Request::Resolve { .. } => "operator",
@@ -140,8 +145,18 @@ impl Drive {
         if let (true, Some(wait)) = (asks_commit && self.is_undecided_two_state(), wait) {
             self.timers.arm(Timer::FirstWait, Instant::now() + wait);
         }
+        self.answer(reply, asks_commit, applied)
+    }
+
+    /// Answers a command that changes the transaction.
+    fn answer(
+        &mut self,
+        reply: Reply,
+        first: bool,
+        applied: Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         match &applied {
-            Ok(()) => self.done(reply, asks_commit),
+            Ok(()) => self.done(reply, first),
             Err(error) => reply.refuse(error.clone().into()),
         }
         applied
@@ -179,7 +194,8 @@ impl Drive {
 
     async fn rollback(&mut self, cause: Failure, reply: Reply) -> Result<(), StoreError> {
         if self.draft.is_some() {
-            return self.ask(Request::Rollback { cause }, None, reply).await;
+            let request = Box::new(Request::Rollback { cause });
+            return self.ask(request, None, reply).await;
         }
         let now_ms = self.engine.clock.unix_ms();
         let origin = Origin {
