@@ -170,8 +170,7 @@ impl Drive {
         let settled = is_settled(&record);
         let hold = reply.done(Done { first, record });
         if let Some(hold) = hold.filter(|_| !settled) {
-            self.held.retain(|other| !other.is_closed());
-            self.held.push(hold);
+            self.held.hold(hold);
         }
     }
 

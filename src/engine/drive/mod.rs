@@ -6,6 +6,7 @@
 
 mod calls;
 mod commands;
+mod held;
 mod lifecycle;
 mod saving;
 
@@ -24,12 +25,15 @@ use tokio::{
     time::Instant,
 };
 
-use self::calls::{Calls, End, Ended};
+use self::{
+    calls::{Calls, End, Ended},
+    held::Held,
+};
 use super::{
     Inner,
     admission::Permit,
     draft::{Draft, Stamp},
-    live::{Command, Hold, Seen},
+    live::{Command, Seen},
     loading::Grace,
     timers::{Alarm, Timers},
 };
@@ -48,7 +52,7 @@ pub(super) fn spawn(
         id,
         inbox,
         seen,
-        held: Vec::new(),
+        held: Held::default(),
         draft: None,
         timers: Timers::default(),
         alarm: Alarm::default(),
@@ -73,7 +77,7 @@ struct Drive {
     /// The last acknowledged record, for whoever follows.
     seen: watch::Sender<Seen>,
     /// Whoever waits for the outcome.
-    held: Vec<Hold>,
+    held: Held,
     /// None as long as nothing is known of this id.
     draft: Option<Draft>,
     timers: Timers,

@@ -68,7 +68,7 @@ impl Drive {
         let settled = is_settled(&record);
         self.seen.send_replace(Some(record));
         if settled {
-            self.held.clear();
+            self.held.let_go();
         }
     }
 }
