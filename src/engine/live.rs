@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    convert::Infallible,
     sync::Arc,
     time::Duration,
 };
@@ -24,8 +25,14 @@ const INBOX_COMMANDS_MAX: usize = 256;
 /// The last acknowledged record; none until the driver has one.
 pub(super) type Seen = Option<Arc<Record>>;
 
-/// How a command ended.
-pub(super) type Reply = oneshot::Sender<Result<Done, EngineError>>;
+/// Where a command's caller is answered.
+pub(super) struct Reply {
+    to: oneshot::Sender<Result<Done, EngineError>>,
+    hold: Option<Hold>,
+}
+
+/// While it exists its caller waits for the outcome.
+pub(super) type Hold = oneshot::Sender<Infallible>;
 
 /// A command that was carried out.
 pub(super) struct Done {
@@ -58,12 +65,36 @@ pub(super) struct Submission {
     pub(super) wait: Duration,
 }
 
+impl Reply {
+    /// To a caller who wants to know how the command ended.
+    pub(super) fn of(to: oneshot::Sender<Result<Done, EngineError>>) -> Self {
+        Self { to, hold: None }
+    }
+
+    /// To one who wants to know what the transaction comes to.
+    pub(super) fn at_the_end(to: oneshot::Sender<Result<Done, EngineError>>, hold: Hold) -> Self {
+        let hold = Some(hold);
+        Self { to, hold }
+    }
+
+    /// The command was carried out. Gives back what its caller waits for further, if it does.
+    pub(super) fn done(self, done: Done) -> Option<Hold> {
+        let _ = self.to.send(Ok(done)); // a caller that went away changes nothing
+        self.hold
+    }
+
+    /// The command will not be carried out.
+    pub(super) fn refuse(self, error: EngineError) {
+        let _ = self.to.send(Err(error)); // a caller that went away needs no answer
+    }
+}
+
 impl Command {
     /// Answers a command that will not be carried out.
     pub(super) fn refuse(self, error: EngineError) {
         match self {
             Command::Submit(_, reply) | Command::Ask(_, _, reply) | Command::Rollback(_, reply) => {
-                let _ = reply.send(Err(error)); // a caller that went away needs no answer
+                reply.refuse(error);
             }
             Command::Follow | Command::Look | Command::Wake(_) => {}
         }

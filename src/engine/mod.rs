@@ -155,8 +155,7 @@ impl Engine {
         if accepted {
             return self.tell(&id, command).await;
         }
-        let (mut follow, first) = self.send(&id, command).await?;
-        self.settle(&mut follow, deadline, first).await
+        self.settle(&id, deadline, command).await
     }
 
     /// Whether every branch can be called, without starting anything: what a new transaction with
@@ -214,7 +213,7 @@ impl Engine {
         let deadline = Instant::now() + wait;
         let branch_id = branch.id.clone();
         let request = Request::AddBranch(Arc::new(branch));
-        let (mut follow, _) = self.ask(id, request, None).await?;
+        let mut follow = self.ask(id, request).await?;
         let tried = |record: &Record| {
             let transaction = &record.transaction;
             let at = transaction.position(&branch_id);
@@ -236,13 +235,11 @@ impl Engine {
         wait: Duration,
     ) -> Result<Arc<Record>, EngineError> {
         let deadline = Instant::now() + wait;
-        let (mut follow, first) = self
-            .ask(id, Request::Commit { branches }, Some(wait))
-            .await?;
-        if follow.record().transaction.mode == ReplyMode::Accepted {
-            return Ok(follow.record());
-        }
-        self.settle(&mut follow, deadline, first).await
+        let request = Box::new(Request::Commit { branches });
+        self.settle(id, deadline, |reply| {
+            Command::Ask(request, Some(wait), reply)
+        })
+        .await
     }
 
     /// Rolls back, and waits for the end of it. An unknown id is recorded as canceled, so that a
@@ -257,7 +254,7 @@ impl Engine {
         wait: Duration,
     ) -> Result<Arc<Record>, EngineError> {
         let deadline = Instant::now() + wait;
-        let (mut follow, _) = self
+        let mut follow = self
             .send(id, |reply| Command::Rollback(cause, reply))
             .await?;
         let ended = |record: &Record| record.transaction.state.is_terminal();

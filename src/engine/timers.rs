@@ -1,7 +1,12 @@
 //! The timers of one live transaction: a handful, so a plain list.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use tercet_core::step::Timer;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// When something is due by itself, on the monotonic clock.
 #[derive(Clone, Debug, Default)]
@@ -43,5 +48,25 @@ impl Timers {
             .enumerate()
             .min_by_key(|(_, (timer, at))| (*at, *timer))?;
         (self.0[at].1 <= now).then(|| self.0.swap_remove(at).0)
+    }
+}
+
+/// What wakes a driver when the earliest timer is due. It stays set while that doesn't change: a driver
+/// looks often, and its timers are seldom what has moved.
+#[derive(Default)]
+pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Ready from this instant on; never without one.
+    pub(super) fn poll(&mut self, due: Option<Instant>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(due) = due else {
+            self.0 = None;
+            return Poll::Pending;
+        };
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if sleep.deadline() != due {
+            sleep.as_mut().reset(due);
+        }
+        sleep.as_mut().poll(context)
     }
 }

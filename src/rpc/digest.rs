@@ -19,7 +19,7 @@ const SUBMIT: &[u8] = b"tercet digest 1 submit\0";
 const BEGIN: &[u8] = b"tercet digest 1 begin\0";
 
 pub(super) fn submit(request: &pb::SubmitTransactionRequest) -> [u8; 32] {
-    let mut form = Form::default();
+    let mut form = Form::new();
     form.text(1, &request.transaction_id);
     form.some(2, request.options.as_ref(), options);
     for it in &request.branches {
@@ -29,7 +29,7 @@ pub(super) fn submit(request: &pb::SubmitTransactionRequest) -> [u8; 32] {
 }
 
 pub(super) fn begin(request: &pb::BeginTransactionRequest) -> [u8; 32] {
-    let mut form = Form::default();
+    let mut form = Form::new();
     form.text(1, &request.transaction_id);
     form.some(2, request.options.as_ref(), options);
     form.digest(BEGIN)
@@ -99,10 +99,14 @@ fn duration(form: &mut Form, it: &prost_types::Duration) {
 }
 
 /// The canonical form of one message.
-#[derive(Default)]
 struct Form(Vec<u8>);
 
 impl Form {
+    /// With room for most requests.
+    fn new() -> Self {
+        Self(Vec::with_capacity(1000))
+    }
+
     fn digest(self, kind: &[u8]) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(kind);

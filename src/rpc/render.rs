@@ -41,9 +41,9 @@ pub(super) fn transaction(record: &Record, view: View) -> pb::Transaction {
     let branches = it.branches.iter().enumerate();
     let next_attempt_ms = times.iter().filter_map(|it| it.next_attempt_ms).min();
     pb::Transaction {
-        transaction_id: record.id.to_string(),
-        transaction_type: origin.transaction_type.to_string(),
-        business_key: origin.business_key.to_string(),
+        transaction_id: text(record.id.as_str()),
+        transaction_type: text(&origin.transaction_type),
+        business_key: text(&origin.business_key),
         labels: texts(&origin.labels),
         switches: texts(&origin.switches),
         reply_mode: mode(it.mode).into(),
@@ -63,7 +63,7 @@ pub(super) fn transaction(record: &Record, view: View) -> pb::Transaction {
         finish_time: record.finish_ms.map(timestamp),
         next_attempt_time: next_attempt_ms.map(timestamp),
         purge_time: record.keep_until_ms.map(timestamp),
-        traceparent: origin.traceparent.to_string(),
+        traceparent: text(&origin.traceparent),
         revision: revision(record.revision),
         etag: format!("r{}", record.revision),
         decision: decision(it.decision()).into(),
@@ -74,14 +74,14 @@ pub(super) fn transaction(record: &Record, view: View) -> pb::Transaction {
 pub(super) fn validated(new: &NewTransaction) -> pb::Transaction {
     let branches = new.branches.iter();
     pb::Transaction {
-        transaction_id: new.id.to_string(),
-        transaction_type: new.transaction_type.to_string(),
-        business_key: new.business_key.to_string(),
+        transaction_id: text(new.id.as_str()),
+        transaction_type: text(&new.transaction_type),
+        business_key: text(&new.business_key),
         labels: texts(&new.labels),
         switches: texts(&new.switches),
         reply_mode: mode(new.mode).into(),
         branches: branches.map(|spec| named(spec, View::Basic)).collect(),
-        traceparent: new.traceparent.to_string(),
+        traceparent: text(&new.traceparent),
         ..pb::Transaction::default()
     }
 }
@@ -106,14 +106,16 @@ pub(super) fn event(record: &Record, line: &HistoryEvent) -> pb::TransactionEven
     pb::TransactionEvent {
         revision: revision(line.revision),
         event_time: Some(timestamp(line.event_ms)),
-        branch_id: branch.map(|it| it.spec.id.to_string()).unwrap_or_default(),
+        branch_id: branch
+            .map(|it| text(it.spec.id.as_str()))
+            .unwrap_or_default(),
         operation: operation.into(),
         attempt: call.map_or(0, |it| count(it.attempt)),
         state: state(event.state).into(),
         branch_state: branch_state.into(),
         failure: event.failure.as_ref().map(failure),
         latency: line.latency_ms.map(duration),
-        actor: line.actor.to_string(),
+        actor: text(&line.actor),
         ..pb::TransactionEvent::default()
     }
 }
@@ -201,15 +203,15 @@ fn named(spec: &BranchSpec, view: View) -> pb::Branch {
         Target::Contract {
             participant,
             resource,
-        } => (participant.to_string(), resource.to_string()),
-        Target::Methods(methods) => (methods.endpoint.to_string(), String::new()),
+        } => (text(participant.as_str()), text(resource)),
+        Target::Methods(methods) => (text(&methods.endpoint), String::new()),
     };
     let payload = match view {
         View::Basic => None,
         View::Full => Some(payload(&spec.payload)),
     };
     pb::Branch {
-        branch_id: spec.id.to_string(),
+        branch_id: text(spec.id.as_str()),
         participant,
         resource,
         payload,
@@ -225,8 +227,10 @@ fn attentions(record: &Record) -> Vec<pb::Attention> {
             let branch = transaction.branches.get(it.branch);
             pb::Attention {
                 reason: attention(it.reason).into(),
-                branch_id: branch.map(|it| it.spec.id.to_string()).unwrap_or_default(),
-                detail: it.detail.to_string(),
+                branch_id: branch
+                    .map(|it| text(it.spec.id.as_str()))
+                    .unwrap_or_default(),
+                detail: text(&it.detail),
                 raise_time: record.attention_ms.get(at).copied().map(timestamp),
             }
         })
@@ -299,25 +303,28 @@ fn operation(it: Operation) -> participant::Operation {
 
 fn payload(it: &Payload) -> participant::Payload {
     participant::Payload {
-        type_url: it.type_url.to_string(),
+        type_url: text(&it.type_url),
         value: it.value.to_vec().into(),
     }
 }
 
 fn failure(it: &Failure) -> participant::Failure {
     participant::Failure {
-        reason: it.reason.to_string(),
-        message: it.message.to_string(),
+        reason: text(&it.reason),
+        message: text(&it.message),
         metadata: texts(&it.metadata),
         code: it.code,
     }
 }
 
+/// Not by way of `Display`, which writes piece by piece.
+fn text(it: &str) -> String {
+    it.to_owned()
+}
+
 fn texts(it: &BTreeMap<Arc<str>, Arc<str>>) -> BTreeMap<String, String> {
     let texts = it.iter();
-    texts
-        .map(|(key, value)| (key.to_string(), value.to_string()))
-        .collect()
+    texts.map(|(key, value)| (text(key), text(value))).collect()
 }
 
 fn count(it: u32) -> i32 {

@@ -15,3 +15,4 @@ mod retention;
 mod support;
 mod two_state;
 mod unsynced;
+mod waits;

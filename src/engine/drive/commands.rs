@@ -16,6 +16,7 @@ use crate::{
     engine::{
         EngineError,
         admission::Permit,
+        callers::is_settled,
         draft::Draft,
         live::{Command, Done, Reply, Submission},
     },
@@ -25,8 +26,8 @@ use crate::{
 impl Drive {
     pub(super) async fn command(&mut self, command: Command) -> Result<(), StoreError> {
         match command {
-            Command::Submit(submission, reply) => self.submit(*submission, reply).await,
-            Command::Ask(request, wait, reply) => self.ask(*request, wait, reply).await,
+            Command::Submit(submission, reply) => self.submit(submission, reply).await,
+            Command::Ask(request, wait, reply) => self.ask(request, wait, reply).await,
             Command::Rollback(cause, reply) => self.rollback(cause, reply).await,
             Command::Follow | Command::Look => Ok(()),
             Command::Wake(permit) => {
@@ -39,25 +40,33 @@ impl Drive {
 
     /// The same id and content attaches; an id forbidden before its Submit came is answered as it
     /// stands, whatever the content.
-    async fn submit(&mut self, submission: Submission, reply: Reply) -> Result<(), StoreError> {
+    async fn submit(
+        &mut self,
+        submission: Box<Submission>,
+        reply: Reply,
+    ) -> Result<(), StoreError> {
         if let Some(draft) = &self.draft {
             let known = draft.record().origin.digest;
             let same = known.is_none_or(|digest| digest == submission.new.digest);
-            let answer = if same {
-                Ok(self.done(false))
+            if same {
+                self.done(reply, false);
             } else {
-                Err(EngineError::IdReused(self.id.clone()))
-            };
-            let _ = reply.send(answer); // a caller that went away changes nothing
+                reply.refuse(EngineError::IdReused(self.id.clone()));
+            }
             return Ok(());
         }
         match self.admit(&submission) {
             Ok(permit) => self.permit = Some(permit),
             Err(error) => {
-                let _ = reply.send(Err(error));
+                reply.refuse(error);
                 return Ok(());
             }
         }
+        let (origin, step) = self.begin(*submission);
+        self.create(origin, step, reply).await
+    }
+
+    fn begin(&mut self, submission: Submission) -> (Origin, Step) {
         let Submission {
             new,
             interactive,
@@ -79,7 +88,7 @@ impl Drive {
         if mode == ReplyMode::TwoState && !interactive {
             self.timers.arm(Timer::FirstWait, Instant::now() + wait);
         }
-        self.create(origin, step, reply).await
+        (origin, step)
     }
 
     /// Load, drain and deadline refuse only what is not known yet.
@@ -109,28 +118,24 @@ impl Drive {
 
     async fn create(&mut self, origin: Origin, step: Step, reply: Reply) -> Result<(), StoreError> {
         self.draft = Some(Draft::create(&self.id, origin, step.next.clone()));
-        if let Err(error) = self.apply(step, "client", None).await {
-            let _ = reply.send(Err(error.clone().into()));
-            return Err(error);
-        }
-        let _ = reply.send(Ok(self.done(true)));
-        Ok(())
+        let applied = self.apply(step, "client", None).await;
+        self.answer(reply, true, applied)
     }
 
     async fn ask(
         &mut self,
-        request: Request,
+        request: Box<Request>,
         wait: Option<Duration>,
         reply: Reply,
     ) -> Result<(), StoreError> {
         let step = match self.refusable(&request) {
             Ok(step) => step,
             Err(error) => {
-                let _ = reply.send(Err(error));
+                reply.refuse(error);
                 return Ok(());
             }
         };
-        let actor = match request {
+        let actor = match *request {
             Request::AddBranch(_) | Request::Commit { .. } | Request::Rollback { .. } => "client",
             Request::Report { .. } => "participant",
             Request::Pause | Request::Resume | Request::Resolve { .. } => "operator",
@@ -140,20 +145,33 @@ impl Drive {
         if let (true, Some(wait)) = (asks_commit && self.is_undecided_two_state(), wait) {
             self.timers.arm(Timer::FirstWait, Instant::now() + wait);
         }
-        let _ = reply.send(
-            applied
-                .clone()
-                .map(|()| self.done(asks_commit))
-                .map_err(EngineError::from),
-        );
+        self.answer(reply, asks_commit, applied)
+    }
+
+    /// Answers a command that changes the transaction.
+    fn answer(
+        &mut self,
+        reply: Reply,
+        first: bool,
+        applied: Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        match &applied {
+            Ok(()) => self.done(reply, first),
+            Err(error) => reply.refuse(error.clone().into()),
+        }
         applied
     }
 
-    fn done(&self, first: bool) -> Done {
+    /// A command was carried out. Its caller is held until the outcome is known, if it waits for that.
+    fn done(&mut self, reply: Reply, first: bool) {
         let seen = self.seen.borrow().clone();
         let record =
             seen.expect("a command is carried out on a record that was loaded or committed");
-        Done { first, record }
+        let settled = is_settled(&record);
+        let hold = reply.done(Done { first, record });
+        if let Some(hold) = hold.filter(|_| !settled) {
+            self.held.hold(hold);
+        }
     }
 
     fn refusable(&self, request: &Request) -> Result<Step, EngineError> {
@@ -175,7 +193,8 @@ impl Drive {
 
     async fn rollback(&mut self, cause: Failure, reply: Reply) -> Result<(), StoreError> {
         if self.draft.is_some() {
-            return self.ask(Request::Rollback { cause }, None, reply).await;
+            let request = Box::new(Request::Rollback { cause });
+            return self.ask(request, None, reply).await;
         }
         let now_ms = self.engine.clock.unix_ms();
         let origin = Origin {

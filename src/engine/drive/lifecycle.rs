@@ -49,7 +49,7 @@ impl Drive {
         }
         let near = Instant::now() + STAYS_FOR;
         let soon = !self.leaving && self.timers.next().is_some_and(|at| at < near);
-        if soon || !self.flying.is_empty() || self.saving.is_some() {
+        if soon || !self.calls.is_empty() || self.saving.is_some() {
             return false;
         }
         if draft.is_dirty() {

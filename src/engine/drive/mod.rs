@@ -4,19 +4,16 @@
 //! participants, timers. A step that must be durable is committed before its effects are opened; any
 //! other step is committed soon, or with the next one. At most one commit is under way.
 
+mod calls;
 mod commands;
+mod held;
 mod lifecycle;
 mod saving;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use futures::{
-    StreamExt,
-    future::{AbortHandle, BoxFuture, abortable},
-    stream::FuturesUnordered,
-};
+use futures::future::BoxFuture;
 use tercet_core::{
-    answer::{Answer, QueryAnswer},
     ids::TransactionId,
     outcome::ReplyMode,
     receipt::Receipt,
@@ -28,18 +25,19 @@ use tokio::{
     time::Instant,
 };
 
+use self::{
+    calls::{Calls, End, Ended},
+    held::Held,
+};
 use super::{
     Inner,
     admission::Permit,
     draft::{Draft, Stamp},
     live::{Command, Seen},
     loading::Grace,
-    timers::Timers,
+    timers::{Alarm, Timers},
 };
-use crate::{
-    participants::Outgoing,
-    store::{Record, StoreError},
-};
+use crate::store::{Record, StoreError};
 
 /// Starts the driver of one transaction. It ends by itself.
 pub(super) fn spawn(
@@ -49,23 +47,27 @@ pub(super) fn spawn(
     seen: watch::Sender<Seen>,
 ) {
     let drivers = engine.drivers.clone();
-    let drive = Drive {
+    let mut drive = Drive {
         engine,
         id,
         inbox,
         seen,
+        held: Held::default(),
         draft: None,
         timers: Timers::default(),
+        alarm: Alarm::default(),
         grace: None,
-        calls: FuturesUnordered::new(),
-        flying: Vec::new(),
-        calls_begun: 0,
+        calls: Calls::default(),
         saving: None,
         save_again: false,
         leaving: false,
         permit: None,
     };
-    drivers.spawn(drive.run());
+    drivers.spawn(async move {
+        if let Err(error) = drive.drive().await {
+            drive.give_up(&error);
+        }
+    });
 }
 
 struct Drive {
@@ -74,14 +76,16 @@ struct Drive {
     inbox: mpsc::Receiver<Command>,
     /// The last acknowledged record, for whoever follows.
     seen: watch::Sender<Seen>,
+    /// Whoever waits for the outcome.
+    held: Held,
     /// None as long as nothing is known of this id.
     draft: Option<Draft>,
     timers: Timers,
+    /// Set to the earliest of them.
+    alarm: Alarm,
     /// After a restart: how long the deadline waits for participants to be heard.
     grace: Option<Grace>,
-    calls: FuturesUnordered<BoxFuture<'static, Option<Ended>>>,
-    flying: Vec<Flying>,
-    calls_begun: u64,
+    calls: Calls,
     saving: Option<Saving>,
     /// Something has to be saved as soon as the commit under way has ended.
     save_again: bool,
@@ -92,29 +96,10 @@ struct Drive {
 
 type Saving = BoxFuture<'static, (Arc<Record>, Result<Receipt, StoreError>)>;
 
-/// A call that is out.
-struct Flying {
-    number: u64,
-    call: Call,
-    begun: Instant,
-    abort: AbortHandle,
-}
-
-/// A call that has ended.
-struct Ended {
-    number: u64,
-    end: End,
-}
-
-enum End {
-    Performed(Answer),
-    Queried(QueryAnswer),
-}
-
 /// What a driver waits for.
 enum Happened {
     Command(Command),
-    Ended(Option<Ended>),
+    Ended(Ended),
     Saved(Arc<Record>, Result<Receipt, StoreError>),
     Due,
     Unfollowed,
@@ -123,12 +108,6 @@ enum Happened {
 }
 
 impl Drive {
-    async fn run(mut self) {
-        if let Err(error) = self.drive().await {
-            self.give_up(&error);
-        }
-    }
-
     async fn drive(&mut self) -> Result<(), StoreError> {
         self.load().await?;
         loop {
@@ -138,34 +117,34 @@ impl Drive {
             }
             match self.next(idle).await {
                 Happened::Command(command) => self.command(command).await?,
-                Happened::Ended(Some(ended)) => self.call_ended(ended).await?,
+                Happened::Ended(ended) => self.call_ended(ended).await?,
                 Happened::Saved(record, result) => self.saved(record, result)?,
                 Happened::Due => self.due().await?,
                 Happened::Draining => self.prepare_to_leave().await?,
-                Happened::Ended(None) | Happened::Unfollowed => {}
+                Happened::Unfollowed => {}
                 Happened::Stopped => return self.hand_back().await,
             }
         }
     }
 
     /// Waits for the next thing to happen. Who drains or stops the engine says so with a command, so that
-    /// it need not be waited for here.
+    /// it need not be waited for here; it drains before it stops.
     async fn next(&mut self, idle: bool) -> Happened {
-        if self.engine.stopped.is_cancelled() {
+        let draining = self.engine.draining.is_cancelled();
+        if draining && self.engine.stopped.is_cancelled() {
             return Happened::Stopped;
         }
         let due = self.timers.next();
         let followed = self.seen.receiver_count() > 0;
         let heeds_draining = !self.leaving || (self.is_undecided_two_state() && followed);
-        let draining = heeds_draining && self.engine.draining.is_cancelled();
+        let draining = heeds_draining && draining;
         tokio::select! {
             biased;
             (record, result) = async { self.saving.as_mut().expect("guarded").await },
                 if self.saving.is_some() => Happened::Saved(record, result),
-            Some(ended) = self.calls.next(), if !self.calls.is_empty() => Happened::Ended(ended),
+            Some(ended) = self.calls.next() => Happened::Ended(ended),
             Some(command) = self.inbox.recv() => Happened::Command(command),
-            () = async { tokio::time::sleep_until(due.expect("guarded")).await },
-                if due.is_some() => Happened::Due,
+            () = poll_fn(|context| self.alarm.poll(due, context)) => Happened::Due,
             () = std::future::ready(()), if draining => Happened::Draining,
             // Anything else comes first as long as something moves.
             () = self.seen.closed(), if idle && followed => Happened::Unfollowed,
@@ -194,14 +173,11 @@ impl Drive {
     }
 
     async fn call_ended(&mut self, ended: Ended) -> Result<(), StoreError> {
-        let Some(at) = self.flying.iter().position(|it| it.number == ended.number) else {
-            return Ok(()); // replaced by a later call
-        };
-        let Flying { call, begun, .. } = self.flying.swap_remove(at);
+        let Ended { call, begun, end } = ended;
         let Call {
             branch, operation, ..
         } = call;
-        let input = match ended.end {
+        let input = match end {
             End::Performed(answer) => Input::Answered {
                 branch,
                 operation,
@@ -223,13 +199,14 @@ impl Drive {
         Ok(())
     }
 
-    /// Carries a step out, in the order that its durability asks for.
-    async fn apply(
+    /// Carries a step out, in the order that its durability asks for. It is taken in at once, so that the
+    /// future has only what is still to be done.
+    fn apply(
         &mut self,
         step: Step,
         actor: &'static str,
         latency: Option<Duration>,
-    ) -> Result<(), StoreError> {
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
         let Step {
             next,
             events,
@@ -246,20 +223,22 @@ impl Drive {
             .as_mut()
             .expect("a step is of a known transaction")
             .take_in(next, events, &stamp);
-        let effects = match effects.open_unsynced() {
-            Ok(effects) => effects,
-            Err(sealed) => sealed.open(self.save().await?),
-        };
-        if decided {
-            self.timers.keep_attempts();
+        async move {
+            let effects = match effects.open_unsynced() {
+                Ok(effects) => effects,
+                Err(sealed) => sealed.open(self.save().await?),
+            };
+            if decided {
+                self.timers.keep_attempts();
+            }
+            for effect in effects {
+                self.perform(effect);
+            }
+            if durability == Durability::Lazy {
+                self.save_soon();
+            }
+            Ok(())
         }
-        for effect in effects {
-            self.perform(effect);
-        }
-        if durability == Durability::Lazy {
-            self.save_soon();
-        }
-        Ok(())
     }
 
     fn perform(&mut self, effect: Effect) {
@@ -275,37 +254,11 @@ impl Drive {
         }
     }
 
-    /// One call of a branch is out at a time: a new one takes the place of what it overtakes.
     fn call(&mut self, call: Call) {
         self.timers.cancel(Timer::Attempt(call.branch));
-        self.flying.retain(|it| {
-            let other = it.call.branch != call.branch;
-            if !other {
-                it.abort.abort();
-            }
-            other
-        });
         let Some(draft) = &mut self.draft else { return };
         draft.call_begins(call, self.engine.clock.unix_ms());
-        let outgoing = outgoing(&self.engine, draft.record(), call);
-        let participants = Arc::clone(&self.engine.participants);
-        self.calls_begun += 1;
-        let number = self.calls_begun;
-        let (future, abort) = abortable(async move {
-            let end = if call.query {
-                End::Queried(participants.query(outgoing).await)
-            } else {
-                End::Performed(participants.perform(outgoing).await)
-            };
-            Ended { number, end }
-        });
-        self.calls.push(Box::pin(async move { future.await.ok() }));
-        self.flying.push(Flying {
-            number,
-            call,
-            begun: Instant::now(),
-            abort,
-        });
+        self.calls.begin(call, &self.engine, draft.record());
     }
 
     fn transaction(&self) -> &Transaction {
@@ -327,20 +280,5 @@ impl Drive {
             attended: self.seen.receiver_count() > 0,
             jitter: fastrand::i16(-1000..=1000),
         }
-    }
-}
-
-fn outgoing(engine: &Inner, record: &Record, call: Call) -> Outgoing {
-    let branch = &record.transaction.branches[call.branch];
-    let identity = engine.store.identity();
-    Outgoing {
-        realm: identity.realm.clone(),
-        epoch: identity.epoch,
-        id: record.id.clone(),
-        origin: Arc::clone(&record.origin),
-        spec: Arc::clone(&branch.spec),
-        call,
-        try_result: branch.try_result.clone(),
-        cause: record.transaction.failure.clone(),
     }
 }

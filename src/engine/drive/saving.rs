@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tercet_core::receipt::Receipt;
 
 use super::Drive;
-use crate::store::{Record, StoreError};
+use crate::{
+    engine::callers::is_settled,
+    store::{Record, StoreError},
+};
 
 impl Drive {
     /// Commits what is known, and shows it, before anything that follows from it.
@@ -61,7 +64,11 @@ impl Drive {
     }
 
     /// Nothing is shown that the store has not acknowledged.
-    fn show(&self, record: Arc<Record>, _receipt: &Receipt) {
+    fn show(&mut self, record: Arc<Record>, _receipt: &Receipt) {
+        let settled = is_settled(&record);
         self.seen.send_replace(Some(record));
+        if settled {
+            self.held.let_go();
+        }
     }
 }

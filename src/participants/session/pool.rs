@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{sync::oneshot, time::timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 use tonic::Status;
 
 pub(crate) use super::state::{Heard, Order};
@@ -66,36 +69,22 @@ impl Pool {
         Ok((session, outbox))
     }
 
-    /// Makes a call, and waits for its reply until its deadline.
-    pub(crate) async fn call(&self, order: Order) -> Heard {
+    /// Makes a call, and waits for its reply until its deadline. It is on its way at once, so that the
+    /// future need not carry it.
+    pub(crate) fn call(&self, order: Order) -> impl Future<Output = Heard> + Send {
         let deadline = order.deadline;
         let (reply_to, reply) = oneshot::channel();
         let order = Box::new(order);
         let taken = self.state.lock().take(Unsent { order, reply_to });
-        let number = match taken {
-            Ok(number) => number,
-            Err(fault) => return Heard::nothing(None, fault),
-        };
-        let mut ticket = Ticket {
+        let taken = taken.map(|number| Ticket {
             pool: self,
             number: Some(number),
-        };
-        match timeout_at(deadline, reply).await {
-            Ok(Ok(heard)) => {
-                ticket.number = None;
-                heard
+        });
+        async move {
+            match taken {
+                Ok(ticket) => ticket.heard(deadline, reply).await,
+                Err(fault) => Heard::nothing(None, fault),
             }
-            Ok(Err(_)) => {
-                let fault = Fault::Status(Status::internal("the call was lost in the coordinator"));
-                Heard::nothing(None, fault)
-            }
-            Err(_) => match ticket.give_up() {
-                Some(session) => Heard::nothing(Some(session), Fault::Deadline),
-                None => {
-                    let why = "no session could take it before its deadline";
-                    Heard::nothing(None, Fault::NeverLeft(Status::deadline_exceeded(why)))
-                }
-            },
         }
     }
 
@@ -196,6 +185,26 @@ struct Ticket<'a> {
 }
 
 impl Ticket<'_> {
+    async fn heard(mut self, deadline: Instant, reply: oneshot::Receiver<Heard>) -> Heard {
+        match timeout_at(deadline, reply).await {
+            Ok(Ok(heard)) => {
+                self.number = None;
+                heard
+            }
+            Ok(Err(_)) => {
+                let fault = Fault::Status(Status::internal("the call was lost in the coordinator"));
+                Heard::nothing(None, fault)
+            }
+            Err(_) => match self.give_up() {
+                Some(session) => Heard::nothing(Some(session), Fault::Deadline),
+                None => {
+                    let why = "no session could take it before its deadline";
+                    Heard::nothing(None, Fault::NeverLeft(Status::deadline_exceeded(why)))
+                }
+            },
+        }
+    }
+
     /// The session it was sent over, if it was.
     fn give_up(&mut self) -> Option<Arc<Link>> {
         let number = self.number.take()?;

@@ -162,7 +162,7 @@ impl State {
         if std::mem::take(&mut session.farewell) {
             return Next::Farewell;
         }
-        let mut frame = Vec::new();
+        let mut frame = Vec::with_capacity(session.queue.len().min(FRAME_CALLS_MAX));
         let mut bytes = 0;
         while let Some(&number) = session.queue.front() {
             let Some(Given::Unsent(unsent)) = session.calls.get(&number) else {
@@ -193,7 +193,8 @@ impl State {
             return Vec::new();
         };
         let session = &mut self.sessions[at];
-        let mut heard = Vec::new();
+        let replies = replies.into_iter();
+        let mut heard = Vec::with_capacity(replies.size_hint().0);
         for (number, reply) in replies {
             let Some(Given::Sent(_)) = session.calls.get(&number) else {
                 continue;

@@ -1,6 +1,6 @@
 //! One branch as a request describes it.
 
-use std::sync::Arc;
+use std::{fmt::Arguments, sync::Arc};
 
 use tercet_core::{
     ids::{BranchId, ParticipantName},
@@ -38,7 +38,7 @@ impl BranchDraft {
 /// Reads a branch that stands at `at` in its request. `timeout_ms`: what its Try timeout may not pass.
 pub(super) fn branch(
     faults: &mut Faults,
-    at: &str,
+    at: Arguments<'_>,
     given: pb::BranchSpec,
     timeout_ms: u64,
     limits: &Limits,
@@ -69,7 +69,7 @@ pub(super) fn branch(
 
 fn target(
     faults: &mut Faults,
-    at: &str,
+    at: Arguments<'_>,
     given: Option<pb::branch_spec::Target>,
     limits: &Limits,
 ) -> Option<Target> {
@@ -88,7 +88,7 @@ fn target(
 
 fn contract(
     faults: &mut Faults,
-    at: &str,
+    at: Arguments<'_>,
     given: &pb::ContractTarget,
     limits: &Limits,
 ) -> Option<Target> {
@@ -106,7 +106,7 @@ fn contract(
 
 fn methods(
     faults: &mut Faults,
-    at: &str,
+    at: Arguments<'_>,
     given: pb::MethodTarget,
     limits: &Limits,
 ) -> Option<Methods> {
@@ -142,7 +142,7 @@ fn methods(
 
 fn required(
     faults: &mut Faults,
-    at: std::fmt::Arguments<'_>,
+    at: Arguments<'_>,
     text: &str,
     limits: &Limits,
 ) -> Option<Arc<str>> {
@@ -153,12 +153,7 @@ fn required(
     field::text(faults, at, text, limits.name_bytes_max)
 }
 
-fn method(
-    faults: &mut Faults,
-    at: std::fmt::Arguments<'_>,
-    text: &str,
-    limits: &Limits,
-) -> Option<Arc<str>> {
+fn method(faults: &mut Faults, at: Arguments<'_>, text: &str, limits: &Limits) -> Option<Arc<str>> {
     let text = required(faults, at, text, limits)?;
     let is_name = |name: &str| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');

@@ -57,7 +57,13 @@ pub(in super::super) fn try_branch(
         faults.invalid("branch.branch_id", why);
     }
     let timeout_ms = *limits.timeout_ms.end();
-    let draft = branch::branch(&mut faults, "branch", given, timeout_ms, limits);
+    let draft = branch::branch(
+        &mut faults,
+        format_args!("branch"),
+        given,
+        timeout_ms,
+        limits,
+    );
     let parsed = id.zip(wait).zip(draft).and_then(|((id, wait), draft)| {
         Some(TryBranch {
             id,

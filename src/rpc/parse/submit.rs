@@ -1,6 +1,6 @@
 //! Requests that open a transaction.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tercet_core::ids::{BranchId, TransactionId};
 
@@ -174,7 +174,7 @@ fn drafts(
         .map(|(at, given)| {
             branch::branch(
                 faults,
-                &format!("branches[{at}]"),
+                format_args!("branches[{at}]"),
                 given,
                 timeout_ms,
                 limits,
@@ -189,15 +189,14 @@ fn name_branches(
     faults: &mut Faults,
     drafts: Vec<BranchDraft>,
 ) -> Option<Vec<(BranchId, BranchDraft)>> {
-    let mut seen = BTreeSet::new();
-    let mut named = Vec::with_capacity(drafts.len());
+    let mut named = Vec::<(BranchId, _)>::with_capacity(drafts.len());
     for (at, draft) in drafts.into_iter().enumerate() {
         let assigned = || {
             let id = format!("b{}", at + 1);
             BranchId::parse(&id).expect("a letter and digits are an id")
         };
         let id = draft.id.clone().unwrap_or_else(assigned);
-        if !seen.insert(id.clone()) {
+        if named.iter().any(|(other, _)| *other == id) {
             duplicate(faults, format_args!("branches[{at}].branch_id"), &id);
         }
         named.push((id, draft));

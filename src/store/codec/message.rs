@@ -86,7 +86,7 @@ impl<'a> Message<'a> {
     }
 
     /// A message within this one. Its length stands before it, but is known only behind it: there is one
-    /// byte for it, enough for most, and the rest of a longer one is turned to its place.
+    /// byte for it, enough for most; for the rest of a longer one the message makes room.
     pub(super) fn message(&mut self, tag: u32, write: impl FnOnce(&mut Message<'_>)) {
         self.key(tag, Wire::Delimited);
         let at = self.0.len();
@@ -97,8 +97,11 @@ impl<'a> Message<'a> {
         self.0[at] = low_bits(len as u64);
         if len >= 0x80 {
             self.varint(len as u64 >> 7);
-            let rest = self.0.len() - end;
-            self.0[at + 1..].rotate_right(rest);
+            let mut rest = [0; 10];
+            let rest = &mut rest[..self.0.len() - end];
+            rest.copy_from_slice(&self.0[end..]);
+            self.0.copy_within(at + 1..end, at + 1 + rest.len());
+            self.0[at + 1..][..rest.len()].copy_from_slice(rest);
         }
     }
 

@@ -42,8 +42,9 @@ pub const BARE_BYTES_MAX: usize = 64 * 1024;
 /// Fields of a record, those of its transaction among them: many times what its branches, attentions and
 /// lines of history can be. One more may take two bytes here and some hundred in memory.
 const FIELDS_MAX: usize = 4096;
-/// Most records are shorter than this.
-const EXPECTED_BYTES: usize = 1024;
+/// Most records are shorter than this. With their header it stays below 1 KiB: to get more at once costs
+/// several times as much.
+const EXPECTED_BYTES: usize = 1000;
 /// What counts up by one never comes here, and readers of the API have no more than 63 bits for it.
 const COUNTED_MAX: u64 = i64::MAX.unsigned_abs();
 

@@ -2,7 +2,10 @@
 //! database has of the same places.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{
+        BTreeMap, BTreeSet, HashMap,
+        btree_map::Entry::{Occupied, Vacant},
+    },
     ops::Range,
     sync::Arc,
 };
@@ -37,21 +40,23 @@ impl Recent {
     /// What the journal has just got. Whether the database may have something there is known better by
     /// what it takes the place of, which may have been settled since the writer looked.
     pub(super) fn put(&mut self, cursor: Cursor, mut item: Item) {
-        if let Some(old) = self.items.remove(&cursor) {
-            self.unlist(cursor, old.entry.as_deref());
-            item.in_tree = old.in_tree;
-        }
-        if let Some(entry) = &item.entry {
-            if entry.due_ms.is_some() {
-                self.unfinished.insert(cursor);
+        let entry = item.entry.clone();
+        let old = match self.items.entry(cursor) {
+            Vacant(place) => {
+                self.places.insert(item.id.clone(), cursor);
+                place.insert(item);
+                None
             }
-            if !entry.business_key.is_empty() {
-                let key = entry.business_key.clone();
-                self.business_keys.insert((key, cursor));
+            Occupied(mut place) => {
+                item.in_tree = place.get().in_tree;
+                place.insert(item).entry
             }
+        };
+        let (old, new) = (old.as_deref(), entry.as_deref());
+        if listings(old) != listings(new) {
+            self.unlist(cursor, old);
+            self.list(cursor, new);
         }
-        self.places.insert(item.id.clone(), cursor);
-        self.items.insert(cursor, item);
     }
 
     /// Takes over what a batch has, now that it is durable.
@@ -140,6 +145,17 @@ impl Recent {
         })
     }
 
+    fn list(&mut self, cursor: Cursor, entry: Option<&Entry>) {
+        let Some(entry) = entry else { return };
+        if entry.due_ms.is_some() {
+            self.unfinished.insert(cursor);
+        }
+        if !entry.business_key.is_empty() {
+            let key = entry.business_key.clone();
+            self.business_keys.insert((key, cursor));
+        }
+    }
+
     fn unlist(&mut self, cursor: Cursor, entry: Option<&Entry>) {
         let Some(entry) = entry else { return };
         self.unfinished.remove(&cursor);
@@ -148,4 +164,9 @@ impl Recent {
             self.business_keys.remove(&(key, cursor));
         }
     }
+}
+
+/// What says in which listings a record stands.
+fn listings(entry: Option<&Entry>) -> Option<(bool, &str)> {
+    entry.map(|entry| (entry.due_ms.is_some(), &*entry.business_key))
 }
