@@ -2,7 +2,7 @@
 //!
 //! The limits that are configured hold when transactions wait for participants. When they wait for this
 //! process instead, each that is let in makes all others later, until none is done in time. So both
-//! limits shrink together while the process is late with what it has, and grow back when it is not.
+//! limits shrink while the process is late with what it has, and grow back when it is not.
 
 use std::{
     sync::{
@@ -75,19 +75,9 @@ impl Admission {
         }
     }
 
-    /// Fewer new ones than the least limit can't be what makes the process late.
     fn adapt(&self, late: bool) {
-        let new = &self.new;
-        let limit = new.limit();
-        let inside = new.inside.load(Relaxed);
-        let limit = if late && inside > new.least() {
-            limit.min(inside) / 8 * 7
-        } else {
-            limit + limit / 16 + 1
-        };
-        new.set(limit);
-        self.recovery
-            .set(limit.saturating_mul(self.recovery.max) / new.max);
+        self.new.adapt(late);
+        self.recovery.adapt(late);
     }
 }
 
@@ -133,13 +123,16 @@ impl Gate {
         self.limit.load(Relaxed)
     }
 
-    fn least(&self) -> usize {
-        self.max.div_ceil(SHRUNK)
-    }
-
-    fn set(&self, limit: usize) {
-        self.limit
-            .store(limit.clamp(self.least(), self.max), Relaxed);
+    /// Fewer than the least limit can't be what makes the process late.
+    fn adapt(&self, late: bool) {
+        let (limit, inside) = (self.limit(), self.inside.load(Relaxed));
+        let least = self.max.div_ceil(SHRUNK);
+        let limit = if late && inside > least {
+            limit.min(inside) / 8 * 7
+        } else {
+            limit + limit / 16 + 1
+        };
+        self.limit.store(limit.clamp(least, self.max), Relaxed);
         self.moved.notify_one();
     }
 
@@ -189,15 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn both_limits_shrink_while_the_process_is_late_and_grow_back() {
+    fn a_limit_shrinks_while_the_process_is_late_and_grows_back() {
         let admission = admission();
         let mut inside = fill(&admission);
         assert_eq!(inside.len(), 160);
         admission.adapt(true);
-        assert_eq!(
-            (admission.inflight_limit(), admission.recovery.limit()),
-            (140, 28)
-        );
+        assert_eq!(admission.inflight_limit(), 140);
         inside.truncate(100);
         admission.adapt(true);
         assert_eq!(
@@ -205,21 +195,22 @@ mod tests {
             84,
             "what is not used is no room"
         );
-        for _ in 0..100 {
-            admission.adapt(true);
-            inside.truncate(admission.inflight_limit().max(11));
-        }
-        assert_eq!(
-            (admission.inflight_limit(), admission.recovery.limit()),
-            (10, 2)
-        );
-        for _ in 0..100 {
-            admission.adapt(false);
-        }
-        assert_eq!(
-            (admission.inflight_limit(), admission.recovery.limit()),
-            (160, 32)
-        );
+        inside.truncate(11);
+        admission.adapt(true);
+        admission.adapt(true);
+        assert_eq!(admission.inflight_limit(), 10, "a sixteenth");
+        (0..100).for_each(|_| admission.adapt(false));
+        assert_eq!(admission.inflight_limit(), 160);
+    }
+
+    #[tokio::test]
+    async fn recovery_makes_way_too() {
+        let admission = admission();
+        let due = async || admission.admit_due().await;
+        let _inside = [due().await, due().await, due().await];
+        admission.adapt(true);
+        assert_eq!(admission.recovery.limit(), 2);
+        assert_eq!(admission.inflight_limit(), 160);
     }
 
     #[test]
@@ -227,10 +218,7 @@ mod tests {
         let admission = admission();
         let _inside: Vec<_> = (0..10).map(|_| admission.admit_new()).collect();
         admission.adapt(true);
-        assert_eq!(
-            (admission.inflight_limit(), admission.recovery.limit()),
-            (160, 32)
-        );
+        assert_eq!(admission.inflight_limit(), 160);
     }
 
     #[test]
