@@ -20,8 +20,10 @@ use super::{EngineConfig, EngineError, Inner};
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How often the limits are looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// A task that waits this long for its turn is late. A transaction takes about ten turns.
-const LATE: Duration = Duration::from_millis(20);
+/// A task that waits longer than this for its turn is late, and a transaction takes about ten turns. Recovery
+/// makes way long before new work is refused.
+const LATE: Duration = Duration::from_millis(50);
+const LATE_FOR_RECOVERY: Duration = Duration::from_millis(10);
 /// No limit shrinks below this part of what is configured.
 const SHRUNK: usize = 16;
 
@@ -37,8 +39,8 @@ pub(super) struct Admission {
 impl Admission {
     pub(super) fn new(config: &EngineConfig) -> Self {
         Self {
-            new: Arc::new(Gate::new(config.inflight_max)),
-            recovery: Arc::new(Gate::new(config.recovery_inflight_max)),
+            new: Arc::new(Gate::new(config.inflight_max, LATE)),
+            recovery: Arc::new(Gate::new(config.recovery_inflight_max, LATE_FOR_RECOVERY)),
         }
     }
 
@@ -75,9 +77,9 @@ impl Admission {
         }
     }
 
-    fn adapt(&self, late: bool) {
-        self.new.adapt(late);
-        self.recovery.adapt(late);
+    fn adapt(&self, lateness: Duration) {
+        self.new.adapt(lateness);
+        self.recovery.adapt(lateness);
     }
 }
 
@@ -87,7 +89,7 @@ pub(super) async fn fit_for_ever(engine: Arc<Inner>) {
         tokio::select! {
             biased;
             () = engine.draining.cancelled() => return,
-            late = lateness() => engine.admission.adapt(late > LATE),
+            lateness = lateness() => engine.admission.adapt(lateness),
         }
     }
 }
@@ -103,6 +105,8 @@ async fn lateness() -> Duration {
 #[derive(Debug)]
 struct Gate {
     max: usize,
+    /// How late the process may be without a smaller limit.
+    late: Duration,
     limit: AtomicUsize,
     inside: AtomicUsize,
     /// Somebody has left, or the limit has moved.
@@ -110,9 +114,10 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(max: usize) -> Self {
+    fn new(max: usize, late: Duration) -> Self {
         Self {
             max,
+            late,
             limit: AtomicUsize::new(max),
             inside: AtomicUsize::new(0),
             moved: Notify::new(),
@@ -124,10 +129,10 @@ impl Gate {
     }
 
     /// Fewer than the least limit can't be what makes the process late.
-    fn adapt(&self, late: bool) {
+    fn adapt(&self, lateness: Duration) {
         let (limit, inside) = (self.limit(), self.inside.load(Relaxed));
         let least = self.max.div_ceil(SHRUNK);
-        let limit = if late && inside > least {
+        let limit = if lateness > self.late && inside > least {
             limit.min(inside) / 8 * 7
         } else {
             limit + limit / 16 + 1
@@ -186,20 +191,20 @@ mod tests {
         let admission = admission();
         let mut inside = fill(&admission);
         assert_eq!(inside.len(), 160);
-        admission.adapt(true);
+        admission.adapt(LATE * 2);
         assert_eq!(admission.inflight_limit(), 140);
         inside.truncate(100);
-        admission.adapt(true);
+        admission.adapt(LATE * 2);
         assert_eq!(
             admission.inflight_limit(),
             84,
             "what is not used is no room"
         );
         inside.truncate(11);
-        admission.adapt(true);
-        admission.adapt(true);
+        admission.adapt(LATE * 2);
+        admission.adapt(LATE * 2);
         assert_eq!(admission.inflight_limit(), 10, "a sixteenth");
-        (0..100).for_each(|_| admission.adapt(false));
+        (0..100).for_each(|_| admission.adapt(Duration::ZERO));
         assert_eq!(admission.inflight_limit(), 160);
     }
 
@@ -208,16 +213,17 @@ mod tests {
         let admission = admission();
         let due = async || admission.admit_due().await;
         let _inside = [due().await, due().await, due().await];
-        admission.adapt(true);
+        let _new = fill(&admission);
+        admission.adapt(LATE);
         assert_eq!(admission.recovery.limit(), 2);
-        assert_eq!(admission.inflight_limit(), 160);
+        assert_eq!(admission.inflight_limit(), 160, "and before new work does");
     }
 
     #[test]
     fn a_few_in_flight_are_not_why_the_process_is_late() {
         let admission = admission();
         let _inside: Vec<_> = (0..10).map(|_| admission.admit_new()).collect();
-        admission.adapt(true);
+        admission.adapt(LATE * 2);
         assert_eq!(admission.inflight_limit(), 160);
     }
 
@@ -226,7 +232,7 @@ mod tests {
         let admission = admission();
         assert_eq!(admission.is_full(), None);
         let _inside = fill(&admission);
-        admission.adapt(true);
+        admission.adapt(LATE * 2);
         let refused = admission.admit_new().expect_err("there is no room");
         assert!(matches!(
             refused,
