@@ -16,7 +16,7 @@ use tercet_core::{ids::TransactionId, transaction::State};
 
 use crate::{
     calls::{Calls, Order},
-    load::scattered_id,
+    load::Ids,
     mode::Mode,
     processes::{Launch, NAMES, store_in},
     stage::Stage,
@@ -117,13 +117,13 @@ impl Templates {
         record
     }
 
-    /// Puts so many into the store in this folder, which is made if there is none, and closes it. Ids end with
-    /// `name`. Says how long it took.
+    /// Puts so many into the store in this folder, which is made if there is none, and closes it. Ids have
+    /// `name` in them. Says how long it took.
     pub async fn fill(
         &self,
         folder: &Path,
         stand: Stand,
-        name: &str,
+        (name, ids): (&str, Ids),
         count: u64,
     ) -> anyhow::Result<Duration> {
         let begun = Instant::now();
@@ -131,7 +131,8 @@ impl Templates {
         let store = tokio::task::spawn_blocking(move || SledStore::open(&path)).await??;
         let record = self.record(stand, store.identity(), unix_ms());
         let name = name.to_owned();
-        tokio::task::spawn_blocking(move || commit_all(&store, &record, &name, count)).await??;
+        tokio::task::spawn_blocking(move || commit_all(&store, &record, (&name, ids), count))
+            .await??;
         Ok(begun.elapsed())
     }
 }
@@ -144,11 +145,16 @@ pub fn unix_ms() -> UnixMs {
     })
 }
 
-fn commit_all(store: &SledStore, record: &Record, name: &str, count: u64) -> anyhow::Result<()> {
+fn commit_all(
+    store: &SledStore,
+    record: &Record,
+    (name, ids): (&str, Ids),
+    count: u64,
+) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut commits = VecDeque::new();
     for number in 0..count {
-        let id = TransactionId::parse(&scattered_id(name, number))?;
+        let id = TransactionId::parse(&ids.of(name, number))?;
         let record = Record {
             id,
             ..record.clone()

@@ -12,7 +12,7 @@ use tercet::server::GAUGE_INTERVAL;
 use crate::{
     calls::Calls,
     check, disk,
-    load::{Done, Load, Window},
+    load::{Done, Ids, Load, Window},
     measured::{Ended, Measured, measure},
     mode::Mode,
     participant::Sums,
@@ -35,6 +35,7 @@ pub struct Leg {
     pub concurrency: u32,
     pub connections: usize,
     pub measured: Duration,
+    pub ids: Ids,
     /// Whether the coordinator is killed at the end, and its acknowledgements are checked.
     pub kill: bool,
 }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::ValueEnum;
 use tokio::task::JoinHandle;
 
 use crate::calls::Calls;
@@ -40,15 +41,27 @@ impl Window {
     }
 }
 
+/// Where the ids of those that come one after the other lie in the order of ids.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Ids {
+    /// Anywhere, as random ones do.
+    #[default]
+    Scattered,
+    /// At its end, as a clock's and a counter's do.
+    Rising,
+}
+
 /// Clients at work.
 pub struct Load {
     prefix: Arc<str>,
+    ids: Ids,
     clients: Vec<JoinHandle<Client>>,
 }
 
 /// What all clients together came to.
 pub struct Done {
     prefix: Arc<str>,
+    ids: Ids,
     clients: Vec<Client>,
 }
 
@@ -61,15 +74,30 @@ struct Client {
 }
 
 impl Load {
-    /// Starts so many clients, which share these connections. Ids begin with `prefix`.
+    /// Starts so many clients, which share these connections. Ids are told from those of others by `prefix`.
     pub fn start(calls: &[Calls], concurrency: u32, prefix: &str, window: Window) -> Self {
+        Self::with_ids(Ids::default(), calls, concurrency, prefix, window)
+    }
+
+    /// The same, with ids that lie there.
+    pub fn with_ids(
+        ids: Ids,
+        calls: &[Calls],
+        concurrency: u32,
+        prefix: &str,
+        window: Window,
+    ) -> Self {
         let prefix: Arc<str> = prefix.into();
         let connections = calls.iter().cycle().cloned();
         let clients = connections
             .zip(0..concurrency)
-            .map(|(calls, nth)| tokio::spawn(work(calls, Arc::clone(&prefix), nth, window)));
+            .map(|(calls, nth)| tokio::spawn(work(calls, ids, Arc::clone(&prefix), nth, window)));
         let clients = clients.collect();
-        Self { prefix, clients }
+        Self {
+            prefix,
+            ids,
+            clients,
+        }
     }
 
     /// Waits until all of them have stopped.
@@ -78,12 +106,16 @@ impl Load {
         for client in self.clients {
             clients.push(client.await?);
         }
-        let prefix = self.prefix;
-        Ok(Done { prefix, clients })
+        let Self { prefix, ids, .. } = self;
+        Ok(Done {
+            prefix,
+            ids,
+            clients,
+        })
     }
 }
 
-async fn work(mut calls: Calls, prefix: Arc<str>, nth: u32, window: Window) -> Client {
+async fn work(mut calls: Calls, ids: Ids, prefix: Arc<str>, nth: u32, window: Window) -> Client {
     let mut client = Client {
         acknowledged: 0,
         latencies_us: Vec::new(),
@@ -94,7 +126,7 @@ async fn work(mut calls: Calls, prefix: Arc<str>, nth: u32, window: Window) -> C
         if begun >= window.end || client.acknowledged == window.each_max {
             return client;
         }
-        let id = id(&prefix, nth, client.acknowledged);
+        let id = ids.of_client(&prefix, nth, client.acknowledged);
         if let Err(fault) = calls.transact(&id).await {
             client.fault = Some(fault);
             return client;
@@ -117,7 +149,7 @@ impl Done {
     /// The ids of all that were acknowledged.
     pub fn acknowledged_ids(&self) -> impl Iterator<Item = String> {
         let of = move |(nth, client): (u32, &Client)| {
-            (0..client.acknowledged).map(move |count| id(&self.prefix, nth, count))
+            (0..client.acknowledged).map(move |count| self.ids.of_client(&self.prefix, nth, count))
         };
         (0..).zip(&self.clients).flat_map(of)
     }
@@ -127,7 +159,7 @@ impl Done {
         let clients = (0..).zip(&self.clients);
         clients
             .filter(|(_, client)| client.fault.is_some())
-            .map(|(nth, client)| id(&self.prefix, nth, client.acknowledged))
+            .map(|(nth, client)| self.ids.of_client(&self.prefix, nth, client.acknowledged))
     }
 
     pub fn latencies_us(&self) -> impl Iterator<Item = u64> {
@@ -146,8 +178,23 @@ impl Done {
     }
 }
 
-fn id(prefix: &str, nth: u32, count: u64) -> String {
-    scattered_id(prefix, (u64::from(nth) << 40) + count)
+impl Ids {
+    /// What a client gives its transaction after so many.
+    fn of_client(self, prefix: &str, nth: u32, count: u64) -> String {
+        let nth = u64::from(nth);
+        match self {
+            Self::Scattered => scattered_id(prefix, (nth << 40) + count),
+            Self::Rising => self.of(prefix, (count << 16) + nth),
+        }
+    }
+
+    /// A transaction's id. A later prefix is a later one in the order of letters.
+    pub fn of(self, prefix: &str, number: u64) -> String {
+        match self {
+            Self::Scattered => scattered_id(prefix, number),
+            Self::Rising => format!("{prefix}-{number:016x}"),
+        }
+    }
 }
 
 /// A transaction's id. What begins with this prefix and comes one after the other lies anywhere in the order of

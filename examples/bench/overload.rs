@@ -16,6 +16,7 @@ use crate::{
     calls::Calls,
     disk, json,
     leg::Leg,
+    load::Ids,
     machine::Machine,
     measured,
     mode::Mode,
@@ -140,7 +141,12 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         overload.recovering
     );
     let templates = Templates::made_by(&program, &options.dir).await?;
-    let filled = templates.fill(folder.path(), Stand::Due, "due", overload.recovering);
+    let filled = templates.fill(
+        folder.path(),
+        Stand::Due,
+        ("due", Ids::default()),
+        overload.recovering,
+    );
     filled.await?;
     let load = overload.load(folder.path(), peak_per_s).await;
     let load = with_last_words(load, folder.path())?;
@@ -335,6 +341,7 @@ pub async fn peak(stage: &Stage, coordinator: &Coordinator, mode: Mode) -> anyho
         concurrency: PEAK_CONCURRENCY,
         connections: PEAK_CONNECTIONS,
         measured: PEAK,
+        ids: Ids::default(),
         kill: false,
     };
     let calls = Calls::to(coordinator, PEAK_CONNECTIONS).await?;

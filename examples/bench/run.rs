@@ -6,6 +6,7 @@ use crate::{
     calls::PAYLOAD_BYTES,
     disk, json,
     leg::{self, Leg, Place},
+    load::Ids,
     machine::Machine,
     mode::Mode,
     options::Options,
@@ -89,6 +90,7 @@ impl Bench<'_> {
                 concurrency,
                 connections,
                 measured: CALIBRATION,
+                ids: Ids::default(),
                 kill: false,
             };
             let measured = leg::run(&leg, &self.place).await;
@@ -153,6 +155,7 @@ impl Bench<'_> {
             concurrency,
             connections,
             measured: self.options.seconds,
+            ids: Ids::default(),
             kill: true,
         };
         let result = match leg::run(&leg, &self.place).await {

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -20,10 +20,17 @@ use super::{EngineConfig, EngineError, Inner};
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How often the limits are looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// A task that waits longer than this for its turn is late, and a transaction takes about ten turns. Recovery
-/// makes way long before new work is refused.
-const LATE: Duration = Duration::from_millis(50);
-const LATE_FOR_RECOVERY: Duration = Duration::from_millis(10);
+/// A transaction takes about ten turns on the processors, and each may have to be waited for so long. A
+/// machine that pauses for a moment is no reason to refuse anybody.
+const FOR_NEW: Tolerance = Tolerance {
+    late: Duration::from_millis(50),
+    ticks: 10,
+};
+/// Recovery makes way long before new work is refused.
+const FOR_RECOVERY: Tolerance = Tolerance {
+    late: Duration::from_millis(10),
+    ticks: 1,
+};
 /// No limit shrinks below this part of what is configured.
 const SHRUNK: usize = 16;
 
@@ -39,8 +46,8 @@ pub(super) struct Admission {
 impl Admission {
     pub(super) fn new(config: &EngineConfig) -> Self {
         Self {
-            new: Arc::new(Gate::new(config.inflight_max, LATE)),
-            recovery: Arc::new(Gate::new(config.recovery_inflight_max, LATE_FOR_RECOVERY)),
+            new: Arc::new(Gate::new(config.inflight_max, FOR_NEW)),
+            recovery: Arc::new(Gate::new(config.recovery_inflight_max, FOR_RECOVERY)),
         }
     }
 
@@ -101,12 +108,20 @@ async fn lateness() -> Duration {
     due.elapsed()
 }
 
+/// How late the process may be, and for how many ticks in a row it has to be later for a limit to shrink.
+#[derive(Debug)]
+struct Tolerance {
+    late: Duration,
+    ticks: u32,
+}
+
 /// A limit that moves, and how many are inside it.
 #[derive(Debug)]
 struct Gate {
     max: usize,
-    /// How late the process may be without a smaller limit.
-    late: Duration,
+    tolerance: Tolerance,
+    /// For how many ticks in a row it was late.
+    late: AtomicU32,
     limit: AtomicUsize,
     inside: AtomicUsize,
     /// Somebody has left, or the limit has moved.
@@ -114,10 +129,11 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(max: usize, late: Duration) -> Self {
+    fn new(max: usize, tolerance: Tolerance) -> Self {
         Self {
             max,
-            late,
+            tolerance,
+            late: AtomicU32::new(0),
             limit: AtomicUsize::new(max),
             inside: AtomicUsize::new(0),
             moved: Notify::new(),
@@ -132,8 +148,17 @@ impl Gate {
     fn adapt(&self, lateness: Duration) {
         let (limit, inside) = (self.limit(), self.inside.load(Relaxed));
         let least = self.max.div_ceil(SHRUNK);
-        let limit = if lateness > self.late && inside > least {
+        let is_late = lateness > self.tolerance.late && inside > least;
+        let late = if is_late {
+            self.late.load(Relaxed).saturating_add(1)
+        } else {
+            0
+        };
+        self.late.store(late, Relaxed);
+        let limit = if late >= self.tolerance.ticks {
             limit.min(inside) / 8 * 7
+        } else if is_late {
+            limit
         } else {
             limit + limit / 16 + 1
         };
@@ -186,44 +211,57 @@ mod tests {
         std::iter::from_fn(|| admission.admit_new().ok()).collect()
     }
 
+    /// As late as new work does not put up with.
+    const LATE: Duration = Duration::from_millis(51);
+
+    /// Late for so long that new work is refused with the next tick.
+    fn late(admission: &Admission) {
+        (1..FOR_NEW.ticks).for_each(|_| admission.adapt(LATE));
+    }
+
     #[test]
     fn a_limit_shrinks_while_the_process_is_late_and_grows_back() {
         let admission = admission();
         let mut inside = fill(&admission);
         assert_eq!(inside.len(), 160);
-        admission.adapt(LATE * 2);
+        late(&admission);
+        assert_eq!(admission.inflight_limit(), 160, "it may be a pause");
+        admission.adapt(LATE);
         assert_eq!(admission.inflight_limit(), 140);
         inside.truncate(100);
-        admission.adapt(LATE * 2);
+        admission.adapt(LATE);
         assert_eq!(
             admission.inflight_limit(),
             84,
             "what is not used is no room"
         );
         inside.truncate(11);
-        admission.adapt(LATE * 2);
-        admission.adapt(LATE * 2);
+        admission.adapt(LATE);
         assert_eq!(admission.inflight_limit(), 10, "a sixteenth");
         (0..100).for_each(|_| admission.adapt(Duration::ZERO));
         assert_eq!(admission.inflight_limit(), 160);
+        inside.append(&mut fill(&admission));
+        admission.adapt(LATE);
+        assert_eq!(admission.inflight_limit(), 160, "it is counted anew");
     }
 
     #[tokio::test]
-    async fn recovery_makes_way_too() {
+    async fn recovery_makes_way_first() {
         let admission = admission();
+        let _new = fill(&admission);
         let due = async || admission.admit_due().await;
         let _inside = [due().await, due().await, due().await];
-        let _new = fill(&admission);
-        admission.adapt(LATE);
+        admission.adapt(LATE / 2);
         assert_eq!(admission.recovery.limit(), 2);
-        assert_eq!(admission.inflight_limit(), 160, "and before new work does");
+        assert_eq!(admission.inflight_limit(), 160);
     }
 
     #[test]
     fn a_few_in_flight_are_not_why_the_process_is_late() {
         let admission = admission();
         let _inside: Vec<_> = (0..10).map(|_| admission.admit_new()).collect();
-        admission.adapt(LATE * 2);
+        late(&admission);
+        admission.adapt(LATE);
         assert_eq!(admission.inflight_limit(), 160);
     }
 
@@ -232,7 +270,8 @@ mod tests {
         let admission = admission();
         assert_eq!(admission.is_full(), None);
         let _inside = fill(&admission);
-        admission.adapt(LATE * 2);
+        late(&admission);
+        admission.adapt(LATE);
         let refused = admission.admit_new().expect_err("there is no room");
         assert!(matches!(
             refused,
@@ -256,8 +295,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_keeps_the_others_from_running_makes_them_late() {
-        let busy = async { std::thread::sleep(TICK + 2 * LATE) };
+        let busy = async { std::thread::sleep(TICK + 2 * FOR_NEW.late) };
         let (late, ()) = tokio::join!(lateness(), busy);
-        assert!(late > LATE, "{late:?}");
+        assert!(late > FOR_NEW.late, "{late:?}");
     }
 }

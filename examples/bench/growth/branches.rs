@@ -7,6 +7,7 @@ use super::{CONNECTIONS, Found, Ground};
 use crate::{
     calls::{Calls, Order},
     leg::Leg,
+    load::Ids,
     measured,
     mode::Mode,
     processes::{Launch, NAMES},
@@ -63,6 +64,7 @@ async fn of(
         concurrency: CONCURRENCY,
         connections: CONNECTIONS,
         measured: ground.seconds(),
+        ids: Ids::default(),
         kill: false,
     };
     let (others, id) = (stage.processes(), Some(coordinator.id()));

@@ -86,9 +86,12 @@ impl Aged {
     async fn make(ground: &Ground<'_>, kept: u64) -> anyhow::Result<Self> {
         println!("making a store with {kept} finished transactions");
         let folder = TempDir::with_prefix_in("finished-", &ground.options.dir)?;
-        let filled = ground
-            .templates
-            .fill(folder.path(), Stand::Finished, "kept", kept);
+        let filled = ground.templates.fill(
+            folder.path(),
+            Stand::Finished,
+            ("kept", ground.options.ids),
+            kept,
+        );
         let filled_s = filled.await?.as_secs_f64();
         let disk_bytes = disk::used_bytes(folder.path())?;
         println!("{kept:>9} kept: made in {filled_s:.1} s, {disk_bytes} bytes on the disk");
@@ -160,6 +163,7 @@ async fn turn(ground: &Ground<'_>, folder: &std::path::Path, round: u32) -> anyh
         concurrency: CONCURRENCY,
         connections: CONNECTIONS,
         measured: ground.seconds(),
+        ids: ground.options.ids,
         kill: false,
     };
     let (others, id) = (stage.processes(), Some(coordinator.id()));

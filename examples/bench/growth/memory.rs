@@ -10,7 +10,7 @@ use super::{CONCURRENCY, CONNECTIONS, Found, Ground, READY_TIMEOUT};
 use crate::{
     aged::{AHEAD, Stand},
     calls::{Calls, Order, PAYLOAD_BYTES, is_refused},
-    load::scattered_id,
+    load::{Ids, scattered_id},
     mode::Mode,
     processes::{Coordinator, Launch, NAMES},
     stage::{Stage, with_last_words},
@@ -96,9 +96,12 @@ async fn of(ground: &Ground<'_>, way: Way, folder: &Path) -> anyhow::Result<Poin
             }
             Way::Found => {
                 coordinator.end().await?;
-                let filled = ground
-                    .templates
-                    .fill(folder, Stand::Parked, name, transactions);
+                let filled = ground.templates.fill(
+                    folder,
+                    Stand::Parked,
+                    (name, Ids::default()),
+                    transactions,
+                );
                 filled.await?;
                 coordinator = stage.coordinator().await?;
             }

@@ -23,7 +23,8 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    aged::Templates, disk, json, machine::Machine, options::seconds, program, summary::Target,
+    aged::Templates, disk, json, load::Ids, machine::Machine, options::seconds, program,
+    summary::Target,
 };
 
 /// Measures how it grows, and draws it (everything: an hour; --small: two minutes).
@@ -43,6 +44,9 @@ pub struct Options {
     /// How many finished transactions are kept; 0 is what the others are compared with.
     #[arg(long, value_name = "COUNT,…", value_delimiter = ',', default_values_t = [0, 1_000_000, 5_000_000])]
     finished: Vec<u64>,
+    /// Where the ids of finished ones, and of those that come then, lie in the order of ids.
+    #[arg(long, value_enum, default_value_t)]
+    ids: Ids,
     /// How many unfinished ones a start finds.
     #[arg(long, value_name = "COUNT,…", value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000, 1_000_000])]
     unfinished: Vec<u64>,

@@ -11,6 +11,7 @@ use super::{Found, Ground, READY_TIMEOUT};
 use crate::{
     aged::Stand,
     calls::Calls,
+    load::Ids,
     mode::Mode,
     processes::{Coordinator, Launch, logged},
     stage::{Stage, with_last_words},
@@ -94,9 +95,12 @@ async fn watched(ground: &Ground<'_>, unfinished: u64) -> anyhow::Result<Point> 
 async fn store(ground: &Ground<'_>, unfinished: u64) -> anyhow::Result<TempDir> {
     println!("making a store with {unfinished} unfinished transactions");
     let folder = TempDir::with_prefix_in("unfinished-", &ground.options.dir)?;
-    let filled = ground
-        .templates
-        .fill(folder.path(), Stand::Due, "due", unfinished);
+    let filled = ground.templates.fill(
+        folder.path(),
+        Stand::Due,
+        ("due", Ids::default()),
+        unfinished,
+    );
     filled.await?;
     Ok(folder)
 }
