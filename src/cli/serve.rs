@@ -17,6 +17,10 @@ use tonic::transport::server::TcpIncoming;
 
 use super::{Problem, output, settings::Settings, store::open};
 
+/// A worker looks after so many turns for tasks that another thread has woken: all that wait for the store's
+/// are. With more, requests that have just come in keep those waiting that were taken on before.
+const TURNS_BETWEEN_WAKES: u32 = 3;
+
 /// Runs until SIGINT or SIGTERM; a second one ends it at once. SIGHUP reads the participants again.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -30,6 +34,7 @@ impl Serve {
         let config = self.settings.load()?;
         telemetry::log(&config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .global_queue_interval(TURNS_BETWEEN_WAKES)
             .enable_all()
             .build();
         let runtime = runtime.map_err(|error| {
