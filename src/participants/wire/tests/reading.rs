@@ -116,12 +116,12 @@ async fn a_status_counts_for_more_than_a_message() {
 #[tokio::test]
 async fn a_status_alone_with_its_message_decoded() {
     let mut headers = status("5");
-    headers.insert("grpc-message", "caf%C3%A9 100%25".parse().unwrap());
+    headers.insert("grpc-message", "%E2%82%AC 5, 100%25".parse().unwrap());
     headers.insert("grpc-status-details-bin", "aGVsZA".parse().unwrap());
     let status = said(headers_only(headers).await);
     assert_eq!(
         (status.code(), status.message()),
-        (Code::NotFound, "café 100%")
+        (Code::NotFound, "€ 5, 100%")
     );
     assert_eq!(status.details(), b"held");
 }
