@@ -5,10 +5,12 @@
 //! limits shrink while the process is late with what it has, and grow back when it is not.
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -25,14 +27,14 @@ const TICK: Duration = Duration::from_millis(50);
 const FOR_NEW: Tolerance = Tolerance {
     late: Duration::from_millis(50),
     ticks: 10,
+    least: 16,
 };
-/// Recovery makes way long before new work is refused.
+/// Recovery makes way long before new work is refused. A few at once are fast where participants are.
 const FOR_RECOVERY: Tolerance = Tolerance {
-    late: Duration::from_millis(10),
+    late: Duration::from_millis(5),
     ticks: 1,
+    least: 64,
 };
-/// No limit shrinks below this part of what is configured.
-const SHRUNK: usize = 16;
 
 /// The right to be in flight; given back when dropped.
 #[derive(Debug)]
@@ -105,14 +107,34 @@ pub(super) async fn fit_for_ever(engine: Arc<Inner>) {
 async fn lateness() -> Duration {
     let due = Instant::now() + TICK;
     tokio::time::sleep_until(due).await;
+    end_of_the_line().await;
     due.elapsed()
 }
 
-/// How late the process may be, and for how many ticks in a row it has to be later for a limit to shrink.
+/// Returns when everything that is ready now has had a turn. A task that a timer wakes goes first, and one that
+/// yields as Tokio has it waits for more; one that wakes itself does this.
+async fn end_of_the_line() {
+    let mut has_waited = false;
+    poll_fn(|context| {
+        if has_waited {
+            return Poll::Ready(());
+        }
+        has_waited = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// When a limit shrinks, and how far.
 #[derive(Debug)]
 struct Tolerance {
+    /// The process is later than this,
     late: Duration,
+    /// for so many ticks in a row.
     ticks: u32,
+    /// Down to this part of what is configured.
+    least: usize,
 }
 
 /// A limit that moves, and how many are inside it.
@@ -147,7 +169,7 @@ impl Gate {
     /// Fewer than the least limit can't be what makes the process late.
     fn adapt(&self, lateness: Duration) {
         let (limit, inside) = (self.limit(), self.inside.load(Relaxed));
-        let least = self.max.div_ceil(SHRUNK);
+        let least = self.max.div_ceil(self.tolerance.least);
         let is_late = lateness > self.tolerance.late && inside > least;
         let late = if is_late {
             self.late.load(Relaxed).saturating_add(1)
@@ -252,7 +274,7 @@ mod tests {
         let due = async || admission.admit_due().await;
         let _inside = [due().await, due().await, due().await];
         admission.adapt(LATE / 2);
-        assert_eq!(admission.recovery.limit(), 2);
+        assert_eq!(admission.recovery.limit(), 1);
         assert_eq!(admission.inflight_limit(), 160);
     }
 
@@ -291,6 +313,20 @@ mod tests {
         assert!(waits.await.is_err(), "more than may be");
         let (permit, ()) = tokio::join!(admission.admit_due(), async { drop(inside.pop()) });
         drop(permit);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_is_ready_has_its_turn_first() {
+        let on_a_worker = tokio::spawn(async {
+            let others = Arc::new(AtomicUsize::new(0));
+            for _ in 0..100 {
+                let others = Arc::clone(&others);
+                tokio::spawn(async move { others.fetch_add(1, Relaxed) });
+            }
+            end_of_the_line().await;
+            others.load(Relaxed)
+        });
+        assert_eq!(on_a_worker.await.expect("it doesn't panic"), 100);
     }
 
     #[tokio::test]
