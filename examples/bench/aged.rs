@@ -123,7 +123,8 @@ impl Templates {
         &self,
         folder: &Path,
         stand: Stand,
-        (name, ids): (&str, Ids),
+        name: &str,
+        ids: Ids,
         count: u64,
     ) -> anyhow::Result<Duration> {
         let begun = Instant::now();
@@ -131,7 +132,7 @@ impl Templates {
         let store = tokio::task::spawn_blocking(move || SledStore::open(&path)).await??;
         let record = self.record(stand, store.identity(), unix_ms());
         let name = name.to_owned();
-        tokio::task::spawn_blocking(move || commit_all(&store, &record, (&name, ids), count))
+        tokio::task::spawn_blocking(move || commit_all(&store, &record, &name, ids, count))
             .await??;
         Ok(begun.elapsed())
     }
@@ -148,7 +149,8 @@ pub fn unix_ms() -> UnixMs {
 fn commit_all(
     store: &SledStore,
     record: &Record,
-    (name, ids): (&str, Ids),
+    name: &str,
+    ids: Ids,
     count: u64,
 ) -> anyhow::Result<()> {
     let begun = Instant::now();

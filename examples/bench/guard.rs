@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use crate::{
     calls::Calls,
     disk, json,
-    load::{Load, Window},
+    load::{Ids, Load, Window},
     mode::Mode,
     processes::Launch,
     program,
@@ -141,7 +141,7 @@ async fn live(
     let coordinator = stage.coordinator().await?;
     let calls = Calls::to(&coordinator, CONNECTIONS).await?;
     let window = Window::of_each(each, LOAD_TIMEOUT);
-    let done = Load::start(&calls, CONCURRENCY, "done", window)
+    let done = Load::start(Ids::default(), &calls, CONCURRENCY, "done", window)
         .done()
         .await?;
     let acknowledged = done.acknowledged();

@@ -143,7 +143,7 @@ async fn kill_at_work(
     let start = Instant::now();
     let end = start + KILL_TIMEOUT;
     let window = Window::within(start, end);
-    let load = Load::start(calls, leg.concurrency, "killed", window);
+    let load = Load::start(leg.ids, calls, leg.concurrency, "killed", window);
     tokio::time::sleep(UNTIL_KILL).await;
     coordinator.kill().await?;
     let done = load.done().await?;

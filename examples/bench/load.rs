@@ -75,12 +75,7 @@ struct Client {
 
 impl Load {
     /// Starts so many clients, which share these connections. Ids are told from those of others by `prefix`.
-    pub fn start(calls: &[Calls], concurrency: u32, prefix: &str, window: Window) -> Self {
-        Self::with_ids(Ids::default(), calls, concurrency, prefix, window)
-    }
-
-    /// The same, with ids that lie there.
-    pub fn with_ids(
+    pub fn start(
         ids: Ids,
         calls: &[Calls],
         concurrency: u32,

@@ -61,7 +61,7 @@ pub async fn measure(
     let start = Instant::now() + leg.warm_up();
     let end = start + leg.measured;
     let window = Window::within(start, end);
-    let load = Load::with_ids(leg.ids, calls, leg.concurrency, prefix, window);
+    let load = Load::start(leg.ids, calls, leg.concurrency, prefix, window);
     tokio::time::sleep_until(start.into()).await;
     let before = Used::now(others, coordinator)?;
     tokio::time::sleep_until(end.into()).await;

@@ -144,7 +144,8 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let filled = templates.fill(
         folder.path(),
         Stand::Due,
-        ("due", Ids::default()),
+        "due",
+        Ids::default(),
         overload.recovering,
     );
     filled.await?;

@@ -60,7 +60,7 @@ impl Admission {
     }
 
     /// What a new transaction would be told, if there is no room for it right now.
-    pub(super) fn is_full(&self) -> Option<EngineError> {
+    pub(super) fn refusal_if_full(&self) -> Option<EngineError> {
         (!self.new.has_room()).then(|| self.refusal())
     }
 
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_limit_of_the_moment() {
         let admission = admission();
-        assert_eq!(admission.is_full(), None);
+        assert_eq!(admission.refusal_if_full(), None);
         let _inside = fill(&admission);
         late(&admission);
         admission.adapt(LATE);
@@ -299,7 +299,7 @@ mod tests {
             refused,
             EngineError::InflightLimit { limit: 140, .. }
         ));
-        assert_eq!(admission.is_full(), Some(refused));
+        assert_eq!(admission.refusal_if_full(), Some(refused));
     }
 
     #[tokio::test(start_paused = true)]

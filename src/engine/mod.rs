@@ -174,7 +174,7 @@ impl Engine {
     /// # Errors
     /// `InflightLimit`, or what the store says.
     pub fn has_room_for(&self, id: &TransactionId) -> Result<(), EngineError> {
-        let Some(refusal) = self.inner.admission.is_full() else {
+        let Some(refusal) = self.inner.admission.refusal_if_full() else {
             return Ok(());
         };
         if self.inner.live.contains(id) || self.inner.store.read(id)?.is_some() {

@@ -36,6 +36,7 @@ use super::{
 /// How long an endpoint stays at the end of the line after a connection to it failed: longer than
 /// connecting may take, so that one call at a time finds out whether it is back.
 pub const REFUSED_FOR: Duration = Duration::from_secs(2);
+
 /// Everything that can be called, as of one configuration.
 #[derive(Default)]
 pub(super) struct Routes {

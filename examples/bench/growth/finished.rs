@@ -89,7 +89,8 @@ impl Aged {
         let filled = ground.templates.fill(
             folder.path(),
             Stand::Finished,
-            ("kept", ground.options.ids),
+            "kept",
+            ground.options.ids,
             kept,
         );
         let filled_s = filled.await?.as_secs_f64();

@@ -99,7 +99,8 @@ async fn of(ground: &Ground<'_>, way: Way, folder: &Path) -> anyhow::Result<Poin
                 let filled = ground.templates.fill(
                     folder,
                     Stand::Parked,
-                    (name, Ids::default()),
+                    name,
+                    Ids::default(),
                     transactions,
                 );
                 filled.await?;

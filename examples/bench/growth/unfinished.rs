@@ -95,12 +95,10 @@ async fn watched(ground: &Ground<'_>, unfinished: u64) -> anyhow::Result<Point> 
 async fn store(ground: &Ground<'_>, unfinished: u64) -> anyhow::Result<TempDir> {
     println!("making a store with {unfinished} unfinished transactions");
     let folder = TempDir::with_prefix_in("unfinished-", &ground.options.dir)?;
-    let filled = ground.templates.fill(
-        folder.path(),
-        Stand::Due,
-        ("due", Ids::default()),
-        unfinished,
-    );
+    let filled =
+        ground
+            .templates
+            .fill(folder.path(), Stand::Due, "due", Ids::default(), unfinished);
     filled.await?;
     Ok(folder)
 }
