@@ -22,6 +22,8 @@ pub mod proto;
 pub mod telemetry;
 
 mod fields;
+mod gather;
+mod turn;
 
 /// What tests share with those in `tests/`, which know this crate by its name.
 #[cfg(test)]

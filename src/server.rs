@@ -15,7 +15,7 @@
 
 use std::{error::Error as StdError, future::Future, sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, Stream};
+use futures::{FutureExt as _, Stream, TryStreamExt as _};
 use tercet_core::ids::ParticipantName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     config::Config,
     engine::{Engine, EngineConfig},
+    gather::Gather,
     participants::{
         GrpcParticipants, ParticipantConfig, Participants, ParticipantsConfig, measure,
     },
@@ -189,7 +190,10 @@ impl Server {
             .add_service(sessions)
             .add_service(health_service)
             .add_service(reflection())
-            .serve_with_incoming_shutdown(incoming, close.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(
+                incoming.map_ok(Gather::new),
+                close.clone().cancelled_owned(),
+            );
         // A task of its own, so that nothing that happens here holds up connections.
         let mut serve = tokio::spawn(serve);
         let gauges = tokio::spawn(watch_gauges(self.engine.clone()));

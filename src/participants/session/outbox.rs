@@ -1,8 +1,7 @@
 //! What a session sends: whatever waits when the connection has room for more, in one frame.
 //!
-//! Woken by the first call, it lets everybody have a turn who is ready to run, and then looks: what was
-//! decided together, by one sync of the store or one frame of replies, goes out together. A frame costs
-//! both sides more than a call in it, and with nobody else ready the turn is at once its own again.
+//! Woken by the first call, it lets everybody have a [`Turn`] who is ready to run, and then looks: a frame costs
+//! both sides more than a call in it.
 
 use std::{
     pin::Pin,
@@ -20,9 +19,12 @@ use super::{
     pool::{Order, Pool},
     state::Next,
 };
-use crate::proto::tercet::participant::v1::{
-    OpenSessionResponse, SessionCall, SessionCalls, SessionDrain, SessionHeartbeat, SessionWelcome,
-    open_session_response::Frame,
+use crate::{
+    proto::tercet::participant::v1::{
+        OpenSessionResponse, SessionCall, SessionCalls, SessionDrain, SessionHeartbeat,
+        SessionWelcome, open_session_response::Frame,
+    },
+    turn::Turn,
 };
 
 /// The frames that go to the participant. Dropped, it ends the session.
@@ -31,6 +33,7 @@ pub struct Outbox {
     link: Arc<Link>,
     welcome: Option<SessionWelcome>,
     heartbeat: Interval,
+    turn: Turn,
     /// The others have had their turn since it was woken.
     gave_way: bool,
     told: bool,
@@ -49,6 +52,7 @@ impl Outbox {
             link,
             welcome: Some(welcome),
             heartbeat: beats,
+            turn: Turn::default(),
             gave_way: false,
             told: false,
         }
@@ -63,9 +67,9 @@ impl Stream for Outbox {
         if let Some(welcome) = it.welcome.take() {
             return frame(Frame::Welcome(welcome));
         }
-        if !std::mem::replace(&mut it.gave_way, true) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        if !it.gave_way {
+            ready!(it.turn.poll(cx));
+            it.gave_way = true;
         }
         // Before looking, so that nothing that comes after the look is missed.
         it.link.outbox.register(cx.waker());

@@ -22,7 +22,7 @@ use tokio::{
 use tonic::{Status, codegen::http};
 
 use super::connector::Bidirectional;
-use crate::participants::fault::Fault;
+use crate::{gather::Gather, participants::fault::Fault};
 
 /// Finds a dead connection while calls wait on it, and while none does.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -56,7 +56,7 @@ impl Connection {
     ) -> io::Result<Self> {
         let mut settings = settings();
         settings.reset_stream_duration(reset_stream_duration);
-        let handshake = settings.handshake(bytes).await;
+        let handshake = settings.handshake(Gather::new(bytes)).await;
         let (requests, connection) = handshake.map_err(io::Error::other)?;
         let is_silent = Arc::default();
         tokio::spawn(run(connection, Arc::clone(&is_silent)));
@@ -128,7 +128,7 @@ fn settings() -> client::Builder {
 
 /// Moves bytes until the connection ends, or its participant has fallen silent.
 async fn run(
-    mut connection: client::Connection<Box<dyn Bidirectional>, Bytes>,
+    mut connection: client::Connection<Gather<Box<dyn Bidirectional>>, Bytes>,
     is_silent: Arc<AtomicBool>,
 ) {
     let pings = connection.ping_pong().expect("it is asked for once");

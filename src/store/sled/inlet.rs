@@ -217,7 +217,7 @@ mod tests {
         let dir = directory();
         let mut workers = Workers::of(opened(dir.path()));
         let writer = &mut workers.writer;
-        let mut alone = |writer: &mut Writer, revisions: std::ops::RangeInclusive<u64>| {
+        let alone = |writer: &mut Writer, revisions: std::ops::RangeInclusive<u64>| {
             for revision in revisions {
                 assert!(!writer.is_at_rest(), "before revision {revision}");
                 let (write, promise) = write(revision);
