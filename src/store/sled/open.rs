@@ -46,7 +46,8 @@ impl Default for SledOptions {
         Self {
             cache_bytes: 128 * 1024 * 1024,
             open_timeout: Duration::from_secs(60),
-            generation_ids: 256 * 1024,
+            // What a settling or an import puts beyond it still fits a filter of 512 KiB.
+            generation_ids: 250_000,
         }
     }
 }
