@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `open`, `create` | every way in which a directory may not be what it should be, or not yet |
 //! | `sidecar`, `trace` | what the store has to be: which, how new |
-//! | `writer` | one thread: compare-and-set, group commit, acknowledgement |
+//! | `inlet` | who writes: a thread with a queue, or at rest whoever commits |
+//! | `writer` | compare-and-set, group commit, acknowledgement |
 //! | `journal` | a batch made durable with one write and one `fdatasync` |
 //! | `replay` | what a start finds in the journal |
 //! | `recent` | what the journal has and the database not yet |
@@ -25,6 +26,7 @@ mod create;
 mod entry;
 mod filter;
 mod ids;
+mod inlet;
 mod journal;
 mod keys;
 mod medium;
@@ -51,7 +53,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
@@ -67,11 +69,12 @@ use super::{
     fault::{Breaker, promise},
 };
 use entry::Entry;
+use inlet::{Inlet, inlet};
 use open::{Missing, Opened};
 use settle::{Settler, panic_text};
 use view::{Durable, Found, MISSING, View};
 use waker::Waker;
-use writer::{What, Write, Writer};
+use writer::{Pace, What, Write, Writer};
 
 pub use open::{OpenError, SledOptions};
 pub use sidecar::FORMAT;
@@ -91,9 +94,8 @@ const PIECE_ENTRIES: usize = 1024;
 pub struct SledStore {
     /// Before the waker: it has the database.
     shared: Arc<Shared>,
-    /// Unbounded by itself: what the engine admits into flight, each with a few commits, bounds it.
     /// None only while it is dropped.
-    queue: Option<Sender<Write>>,
+    inlet: Option<Inlet>,
     threads: Vec<JoinHandle<()>>,
     dir: PathBuf,
     /// Closes the files.
@@ -108,6 +110,8 @@ struct Shared {
     identity: Identity,
     view: View,
     breaker: Breaker,
+    /// Writes in the queue.
+    waiting: AtomicUsize,
     commits: AtomicU64,
     syncs: AtomicU64,
     /// Places of records found unreadable; as many as there are such.
@@ -144,14 +148,14 @@ impl SledStore {
             waker,
             lock,
         } = Workers::of(opened);
-        let (queue, writes) = channel();
+        let (inlet, outlet) = inlet(writer);
         let threads = [
-            start(&dir, "tercet-store", move || writer.run(&writes))?,
+            start(&dir, "tercet-store", move || outlet.run())?,
             start(&dir, "tercet-settle", move || settler.run(&named, &done))?,
         ];
         Ok(Self {
             shared,
-            queue: Some(queue),
+            inlet: Some(inlet),
             threads: threads.into(),
             dir,
             _waker: waker,
@@ -175,11 +179,8 @@ impl SledStore {
     }
 
     fn enter(&self, write: Write) {
-        let Some(queue) = &self.queue else { return };
-        if let Err(refused) = queue.send(write) {
-            let stopped = || self.shared.breaker.trip("its writer has stopped");
-            let error = self.shared.breaker.error().unwrap_or_else(stopped);
-            refused.0.reply.send(Err(error));
+        if let Some(inlet) = &self.inlet {
+            inlet.enter(write);
         }
     }
 }
@@ -207,6 +208,7 @@ impl Workers {
             },
             view: View::new(opened.ids),
             breaker: Breaker::default(),
+            waiting: AtomicUsize::new(0),
             commits: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             quarantined: Mutex::default(),
@@ -223,6 +225,7 @@ impl Workers {
             sidecar: opened.sidecar,
             settle,
             settled,
+            pace: Pace::default(),
         };
         Self {
             settler: Settler::new(shared.clone(), opened.medium, opened.meta),
@@ -239,7 +242,7 @@ impl Workers {
 impl Drop for SledStore {
     fn drop(&mut self) {
         let sound = self.shared.breaker.check().is_ok();
-        self.queue = None;
+        self.inlet = None;
         for thread in self.threads.drain(..) {
             // It catches its own panics and has told everybody.
             let _ = thread.join();

@@ -1,4 +1,4 @@
-//! The one thread that makes commits durable.
+//! What makes commits durable: one writer, which everybody takes in turn (see [`inlet`](super::inlet)).
 //!
 //! Group commit: while one batch is being synced, the next fills itself in the queue.
 //!
@@ -10,14 +10,13 @@
 //! full, another thread moves what is in it into the database: see [`settle`](super::settle).
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc,
         atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError, Sender},
+        mpsc::{Receiver, Sender},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tercet_core::ids::TransactionId;
@@ -27,7 +26,6 @@ use super::{
     entry::Entry,
     journal::{Batch, Change, Journal, To},
     recent::{Item, Recent},
-    settle::panic_text,
     sidecar::{MARK_EVERY_BATCHES, Phase, Sidecar},
     trace::Trace,
     view::{Found, MISSING},
@@ -39,8 +37,11 @@ const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Segments of the journal that the database may lag behind, and so what is kept in memory and read at a
 /// start. The writer waits when there are more.
 const SEGMENTS_MAX: usize = 4;
-/// How long the queue has to be empty before the mark is made exact.
-const IDLE: Duration = Duration::from_secs(1);
+/// At rest is a writer who has had so many batches of one write each in a row, during which no other came.
+pub(super) const CALM_BATCHES: u32 = 16;
+/// A disk that takes longer than this to sync is not waited for by a thread that others need: what can be
+/// saved by that is little then.
+pub(super) const QUICK: Duration = Duration::from_millis(1);
 
 /// One write in the queue.
 #[derive(Debug)]
@@ -55,7 +56,8 @@ pub(super) enum What {
     Purge { id: TransactionId, revision: u64 },
 }
 
-/// What the writing thread owns.
+/// Whoever has it may write.
+#[derive(Debug)]
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) dir: PathBuf,
@@ -70,6 +72,16 @@ pub(super) struct Writer {
     pub(super) settle: Sender<u64>,
     /// The batches up to which it has.
     pub(super) settled: Receiver<u64>,
+    pub(super) pace: Pace,
+}
+
+/// How it went lately.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// Batches in a row of one write, during which no other came.
+    pub(super) calm: u32,
+    /// How long the last batch took to become durable.
+    pub(super) took: Duration,
 }
 
 /// Who waits, and what to tell them once the batch is durable.
@@ -84,48 +96,26 @@ struct Stored {
 }
 
 impl Writer {
-    /// Works until the queue is closed or the medium fails.
-    pub(super) fn run(mut self, queue: &Receiver<Write>) {
-        let worked = catch_unwind(AssertUnwindSafe(|| self.work(queue)));
-        let reason = match worked {
-            Ok(Ok(())) => return,
-            Ok(Err(reason)) => reason,
-            Err(panic) => format!("the store's writer panicked: {}", panic_text(&*panic)),
-        };
-        let broken = self.shared.breaker.trip(reason);
-        for write in queue.try_iter() {
-            write.reply.send(Err(broken.clone()));
-        }
+    /// Whether a write may be made where it comes from: nobody waits, lately nobody came to wait, the disk is
+    /// quick and there is nothing to be tidied.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let calm = self.pace.calm >= CALM_BATCHES && self.pace.took <= QUICK;
+        calm && !self.somebody_waits() && !self.is_mark_low() && !self.journal.is_full()
     }
 
-    fn work(&mut self, queue: &Receiver<Write>) -> Result<(), String> {
-        loop {
-            match queue.recv_timeout(IDLE) {
-                Ok(first) => {
-                    self.batch(first, queue)?;
-                    if self.batch >= self.sidecar.mark + MARK_EVERY_BATCHES {
-                        self.raise_mark(Phase::Open)?;
-                    }
-                    if self.journal.is_full() {
-                        self.turn()?;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) if self.batch > self.sidecar.mark => {
-                    self.raise_mark(Phase::Open)?;
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.check_breaker()?;
-                    return self.close();
-                }
-            }
-        }
+    pub(super) fn somebody_waits(&self) -> bool {
+        self.shared.waiting.load(Ordering::SeqCst) > 0
     }
 
-    fn batch(&mut self, first: Write, queue: &Receiver<Write>) -> Result<(), String> {
+    /// Makes this write durable, and as many more as there are, and says so.
+    pub(super) fn batch(
+        &mut self,
+        first: Write,
+        more: impl FnMut() -> Option<Write>,
+    ) -> Result<(), String> {
         let mut answers = Vec::new();
         let written = self
-            .take(first, queue, &mut answers)
+            .take(first, more, &mut answers)
             .and_then(|fresh| self.write(fresh))
             .and_then(|()| self.check_breaker());
         if let Err(reason) = written {
@@ -135,6 +125,12 @@ impl Writer {
             }
             return Err(reason);
         }
+        let calm = answers.len() == 1 && !self.somebody_waits();
+        self.pace.calm = if calm {
+            self.pace.calm.saturating_add(1)
+        } else {
+            0
+        };
         let done = answers.iter().filter(|(_, result)| result.is_ok()).count();
         self.shared
             .commits
@@ -149,7 +145,7 @@ impl Writer {
     fn take(
         &mut self,
         first: Write,
-        queue: &Receiver<Write>,
+        mut more: impl FnMut() -> Option<Write>,
         answers: &mut Answers,
     ) -> Result<Recent, String> {
         let mut fresh = Recent::default();
@@ -173,7 +169,7 @@ impl Writer {
                 return Err(broken);
             }
             let full = bytes >= BATCH_BYTES_MAX;
-            next = if full { None } else { queue.try_recv().ok() };
+            next = if full { None } else { more() };
         }
         Ok(fresh)
     }
@@ -266,13 +262,38 @@ impl Writer {
             number,
             changes: fresh.items().map(Change::of).collect(),
         };
+        let begun = Instant::now();
         let appended = self.journal.append(&batch);
         appended.map_err(|error| format!("writing to the journal: {error}"))?;
+        self.pace.took = begun.elapsed();
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         let traced = self.trace.reached(&batch.store, number);
         traced.map_err(|error| format!("writing a trace of a batch: {error}"))?;
         self.batch = number;
         self.shared.view.recent_mut().absorb(fresh);
+        Ok(())
+    }
+
+    /// What comes up between batches, and may take its time.
+    pub(super) fn tidy(&mut self) -> Result<(), String> {
+        if self.is_mark_low() {
+            self.raise_mark(Phase::Open)?;
+        }
+        if self.journal.is_full() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn is_mark_low(&self) -> bool {
+        self.batch >= self.sidecar.mark + MARK_EVERY_BATCHES
+    }
+
+    /// Makes the mark exact.
+    pub(super) fn idle(&mut self) -> Result<(), String> {
+        if self.batch > self.sidecar.mark {
+            self.raise_mark(Phase::Open)?;
+        }
         Ok(())
     }
 
@@ -295,7 +316,8 @@ impl Writer {
     }
 
     /// Leaves nothing to the journal, so that the next start has nothing to read.
-    fn close(&mut self) -> Result<(), String> {
+    pub(super) fn close(&mut self) -> Result<(), String> {
+        self.check_breaker()?;
         let _ = self.settle.send(self.batch);
         while self.next_settled()? < self.batch {}
         self.raise_mark(Phase::Closed)
