@@ -24,7 +24,7 @@ fn json(text: &str) -> Value {
 fn the_version_names_the_program_and_the_stores_format() {
     let said = run(&["--version"]);
     let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(said.out, format!("tercet {version} (store format 2)\n"));
+    assert_eq!(said.out, format!("tercet {version} (store format 3)\n"));
     assert_eq!(said.code, 0);
 }
 

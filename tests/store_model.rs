@@ -6,7 +6,12 @@ use std::sync::Arc;
 
 use support::records::{confirmed, fresh_with, id, tried};
 use tempfile::TempDir;
-use tercet::store::{Listing, MemoryStore, Record, SledStore, Store, StoreError, verify};
+use tercet::store::{
+    Listing, MemoryStore, Record, SledOptions, SledStore, Store, StoreError, verify,
+};
+
+/// Those that are read and written, many times each.
+const NAMES: u32 = 600;
 
 #[tokio::test]
 async fn ten_thousand_random_commits_leave_what_the_reference_has() {
@@ -44,7 +49,7 @@ enum Write {
 
 /// Mostly what may follow, sometimes what may not.
 fn random_write(model: &MemoryStore, random: &mut fastrand::Rng) -> Write {
-    let name = format!("t{}", random.u32(..600));
+    let name = format!("t{}", random.u32(..NAMES));
     let stored = model.read(&id(&name)).expect("it is read");
     let Some(stored) = stored else {
         let key = format!("key-{}", random.u32(..20));
@@ -91,6 +96,10 @@ fn perform(
 }
 
 fn assert_same(store: &SledStore, model: &MemoryStore) {
+    for number in 0..NAMES {
+        let id = id(&format!("t{number}"));
+        assert_eq!(store.read(&id), model.read(&id));
+    }
     let all = |store: &dyn Store, listing: &Listing| -> Vec<Arc<Record>> {
         let found = store.list(listing, None, 100_000).expect("they are read");
         found.into_iter().map(|(_, record)| record).collect()
@@ -120,5 +129,10 @@ fn assert_same(store: &SledStore, model: &MemoryStore) {
 }
 
 fn open(dir: &TempDir) -> SledStore {
-    SledStore::open(dir.path()).expect("it is opened")
+    // So few that there are many generations.
+    let options = SledOptions {
+        generation_ids: 50,
+        ..SledOptions::default()
+    };
+    SledStore::open_with(dir.path(), &options).expect("it is opened")
 }

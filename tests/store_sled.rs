@@ -85,10 +85,10 @@ fn a_directory_with_other_files_is_left_alone() {
 #[test]
 fn a_newer_format_is_refused_with_both_ways_out() {
     let dir = filled();
-    meddle(&dir, |sidecar| sidecar.format = 3);
+    meddle(&dir, |sidecar| sidecar.format = 4);
     let error = refused(&dir).to_string();
     assert!(
-        error.contains("has store format 3") && error.contains("export"),
+        error.contains("has store format 4") && error.contains("export"),
         "{error}"
     );
 }

@@ -22,7 +22,7 @@ async fn a_sound_store_is_counted_and_left_as_it_is() {
     assert_eq!(verified.problems, [""; 0]);
     assert!(verified.is_sound());
     assert_eq!((verified.records, verified.unfinished), (5, 4));
-    assert_eq!((verified.boot, verified.epoch, verified.format), (1, 1, 2));
+    assert_eq!((verified.boot, verified.epoch, verified.format), (1, 1, 3));
     assert!(verified.disk_bytes > 0);
     assert_eq!(told, [1, 2, 3, 4, 5]);
     assert_eq!(verify(dir.path(), &mut |_| {}).expect("again"), verified);

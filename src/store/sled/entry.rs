@@ -46,9 +46,13 @@ impl Entry {
         self.keep_until_ms.filter(|_| self.due_ms.is_none())
     }
 
-    /// What stands in the tree for it wherever it is.
-    pub(super) fn indexes(&self, place: Place) -> impl Iterator<Item = (Vec<u8>, IVec)> {
-        let id = (keys::id(&self.id), place.to_value());
+    /// What stands in the tree for it wherever it is; `id` is the key of its id.
+    pub(super) fn indexes(
+        &self,
+        id: Vec<u8>,
+        place: Place,
+    ) -> impl Iterator<Item = (Vec<u8>, IVec)> {
+        let id = (id, place.to_value());
         let business_key = (!self.business_key.is_empty()).then(|| {
             let key = keys::business_key(&self.business_key, place.cursor);
             (key, keys::pack_value(place.pack))

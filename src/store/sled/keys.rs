@@ -4,7 +4,9 @@
 //! | key | value |
 //! |---|---|
 //! | `M` | [`Meta`](super::meta::Meta), rewritten with each batch |
-//! | `I` id | [`Place`] |
+//! | `I` id | [`Place`]; ids of the first [generation](super::ids) |
+//! | `J` generation, id | the same; those of any other |
+//! | `F` generation, number | a part of the [`Filter`](super::filter::Filter) of a generation |
 //! | `R` cursor | the first [`CHUNK_BYTES`] of a record that stands by itself |
 //! | `C` cursor, number | each further [`CHUNK_BYTES`] of it |
 //! | `P` cursor of the first it ever had | a [`Pack`](super::pack::Pack) of finished records |
@@ -14,7 +16,7 @@
 //!
 //! Numbers are big-endian, so that keys sort as the numbers do. A cursor is the sequence number a
 //! record got when it arrived: records lie in the order in which they are written first, rewritten
-//! and purged, and only `I` is at random places, once in a transaction's life.
+//! and purged, and only ids are at random places within their generation, once in a transaction's life.
 
 use std::ops::Range;
 
@@ -59,8 +61,38 @@ impl Place {
     }
 }
 
-pub(super) fn id(id: &TransactionId) -> Vec<u8> {
-    [b"I", id.as_str().as_bytes()].concat()
+/// The id in this generation.
+pub(super) fn id(generation: u32, id: &TransactionId) -> Vec<u8> {
+    let mut key = ids_of(generation);
+    key.extend_from_slice(id.as_str().as_bytes());
+    key
+}
+
+/// What the keys of all ids of a generation begin with.
+pub(super) fn ids_of(generation: u32) -> Vec<u8> {
+    match generation {
+        0 => b"I".to_vec(),
+        _ => [&b"J"[..], &generation.to_be_bytes()].concat(),
+    }
+}
+
+/// Whether this is the key of an id.
+pub(super) fn is_id(key: &[u8]) -> bool {
+    ids().contains(&key)
+}
+
+/// All ids.
+pub(super) fn ids() -> Range<&'static [u8]> {
+    b"I"..b"K"
+}
+
+/// What the keys of a generation's filter begin with.
+pub(super) fn filter(generation: u32) -> Vec<u8> {
+    [&b"F"[..], &generation.to_be_bytes()].concat()
+}
+
+pub(super) fn filter_part(generation: u32, number: usize) -> Vec<u8> {
+    [&filter(generation)[..], &(number as u32).to_be_bytes()].concat()
 }
 
 pub(super) fn record(cursor: Cursor) -> Vec<u8> {
@@ -166,6 +198,19 @@ pub(super) fn read_unfinished(value: &[u8]) -> Option<(UnixMs, TransactionId)> {
     Some((UnixMs::from_be_bytes(*due_ms), read_id(id)?))
 }
 
+/// Generation and id of an id's key.
+pub(super) fn read_id_key(key: &[u8]) -> Option<(u32, TransactionId)> {
+    let (generation, id) = match key.split_first()? {
+        (b'I', id) => (0, id),
+        (b'J', rest) => {
+            let (generation, id) = rest.split_first_chunk()?;
+            (u32::from_be_bytes(*generation), id)
+        }
+        _ => return None,
+    };
+    Some((generation, read_id(id)?))
+}
+
 /// An id as it stands in a key or a value.
 pub(super) fn read_id(bytes: &[u8]) -> Option<TransactionId> {
     TransactionId::parse(std::str::from_utf8(bytes).ok()?).ok()
@@ -196,7 +241,11 @@ mod tests {
             let id = TransactionId::parse(&text).expect("a valid id");
             let value = unfinished_value(due_ms, &id);
             prop_assert_eq!(read_unfinished(&value), Some((due_ms, id.clone())));
-            prop_assert_eq!(read_id(&super::id(&id)[1..]), Some(id));
+            for generation in [0, 1, u32::MAX] {
+                let key = super::id(generation, &id);
+                prop_assert_eq!(read_id_key(&key), Some((generation, id.clone())));
+                prop_assert!(ids().contains(&&key[..]) && key.starts_with(&ids_of(generation)));
+            }
             for pack in [None, Some(due_ms.cast_unsigned())] {
                 let place = Place { cursor: at, pack };
                 prop_assert_eq!(Place::of_value(&place.to_value()), Some(place));
@@ -216,6 +265,9 @@ mod tests {
             }
             if let Some(id) = read_id(&bytes) {
                 prop_assert_eq!(id.as_str().as_bytes(), &*bytes);
+            }
+            if let Some((generation, id)) = read_id_key(&bytes) && (generation > 0 || bytes[0] == b'I') {
+                prop_assert_eq!(super::id(generation, &id), &*bytes);
             }
             prop_assert_eq!(Place::of_value(&bytes).is_some(), [8, 16].contains(&bytes.len()));
             prop_assert!(cursor(&bytes).is_none() || bytes.len() >= 9);

@@ -28,9 +28,24 @@ pub(super) struct Meta {
     /// The last cursor that is or was in a pack.
     #[prost(uint64, tag = "7")]
     pub(super) packed: u64,
+    /// Of the ids, the youngest last; empty while there is only the first, which is 0.
+    #[prost(uint32, repeated, tag = "8")]
+    pub(super) generations: Vec<u32>,
+    /// Ids put since the youngest of them began.
+    #[prost(uint64, tag = "9")]
+    pub(super) young: u64,
 }
 
 impl Meta {
+    /// Of the ids, the youngest last.
+    pub(super) fn generations(&self) -> Vec<u32> {
+        if self.generations.is_empty() {
+            vec![0]
+        } else {
+            self.generations.clone()
+        }
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         frame::seal(self)
     }
@@ -41,6 +56,10 @@ impl Meta {
         counted("count of starts", meta.boot)?;
         counted("count of batches", meta.settled)?;
         counted("count of arrivals", meta.arrived)?;
+        counted("count of ids", meta.young)?;
+        for number in &meta.generations {
+            counted("generation of ids", u64::from(*number) << 32)?;
+        }
         Ok(meta)
     }
 }
@@ -49,11 +68,15 @@ impl Meta {
 /// taken out as it was put in, in any order, so that the digest can follow every change, and a page that
 /// sled has lost without noticing shows in `tercet store verify`. It finds accidents, not forgers.
 pub(super) fn entry_digest(key: &[u8], value: &[u8]) -> u64 {
+    let checksum = crc32c::crc32c(value).to_le_bytes();
+    fold(key.iter().chain(&checksum).copied())
+}
+
+/// FNV-1a.
+pub(super) fn fold(bytes: impl Iterator<Item = u8>) -> u64 {
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
-    let checksum = crc32c::crc32c(value).to_le_bytes();
-    let bytes = key.iter().chain(&checksum);
     bytes.fold(BASIS, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
+        (hash ^ u64::from(byte)).wrapping_mul(PRIME)
     })
 }

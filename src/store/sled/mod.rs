@@ -16,6 +16,7 @@
 //! | `view` | reads over both, that never show what is not durable |
 //! | `medium`, `waker` | what sled leaves undone when it syncs, and when the disk fails |
 //! | `entry`, `pack`, `keys`, `meta` | what stands where in the database |
+//! | `ids`, `filter` | finding a record by its id, at the same cost however many there are |
 //! | `verify`, `transfer` | `tercet store verify`, `export` and `import` |
 //!
 //! A directory holds `db`, `conf`, `blobs/` and `snap.*`, which are sled's, and `tercet.store` (the
@@ -23,6 +24,8 @@
 
 mod create;
 mod entry;
+mod filter;
+mod ids;
 mod inlet;
 mod journal;
 mod keys;
@@ -203,7 +206,7 @@ impl Workers {
                 epoch: opened.sidecar.epoch,
                 boot: opened.meta.boot,
             },
-            view: View::new(opened.db),
+            view: View::new(opened.ids),
             breaker: Breaker::default(),
             waiting: AtomicUsize::new(0),
             commits: AtomicU64::new(0),

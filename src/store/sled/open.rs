@@ -16,6 +16,7 @@ use tercet_core::ids::Realm;
 
 use super::{
     create::{announce, create, remove_database, sync_all},
+    ids::Ids,
     journal::{self, Journal},
     keys,
     medium::Medium,
@@ -35,6 +36,9 @@ pub struct SledOptions {
     /// How long opening may take, besides one second for each 16 MiB of the database: some damaged
     /// files are never done.
     pub open_timeout: Duration,
+    /// How many ids stand together before the next generation of them begins. A store may have been
+    /// written with any.
+    pub generation_ids: u64,
 }
 
 impl Default for SledOptions {
@@ -42,6 +46,8 @@ impl Default for SledOptions {
         Self {
             cache_bytes: 128 * 1024 * 1024,
             open_timeout: Duration::from_secs(60),
+            // What a settling or an import puts beyond it still fits a filter of 512 KiB.
+            generation_ids: 250_000,
         }
     }
 }
@@ -135,6 +141,7 @@ pub enum OpenError {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) db: Db,
+    pub(super) ids: Ids,
     pub(super) medium: Medium,
     pub(super) journal: Journal,
     pub(super) trace: Trace,
@@ -211,12 +218,15 @@ pub(super) fn open(
         sidecar.set_phase(Phase::Open);
         save(&sidecar, dir)?;
     }
+    let ids = Ids::load(db.clone(), options.generation_ids, &meta);
+    let ids =
+        ids.map_err(|error| damaged(&dir.join("db"))(format!("it can't be read: {error}")))?;
     let meta = if replayed.reached == meta.settled {
         // A process that was killed may have written this and not synced it; the journal goes now.
         medium.sync(&db).map_err(disk(dir))?;
         meta
     } else {
-        let settled = settle::put(&db, &medium, meta, &replayed.items, replayed.reached);
+        let settled = settle::put(&ids, &medium, meta, &replayed.items, replayed.reached);
         settled.map_err(disk(dir))?
     };
     let begun = Journal::begin(dir);
@@ -225,6 +235,7 @@ pub(super) fn open(
     let dir = dir.to_owned();
     Ok(Opened {
         db,
+        ids,
         medium,
         journal,
         trace,
@@ -244,8 +255,8 @@ impl Opened {
     /// As [`Medium::write`].
     pub(super) fn write(&mut self, batch: sled::Batch, meta: Meta) -> Result<(), OpenError> {
         let written = self.medium.write(&self.db, batch);
-        written.map_err(disk(&self.dir))?;
-        self.meta = meta;
+        let turned = written.and_then(|()| self.ids.turn(&self.medium, meta));
+        self.meta = turned.map_err(disk(&self.dir))?;
         Ok(())
     }
 

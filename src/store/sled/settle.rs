@@ -15,9 +15,7 @@ use std::{
     },
 };
 
-use sled::Db;
-
-use super::{Shared, medium::Medium, meta::Meta, recent::Item, stage::Stage};
+use super::{Shared, ids::Ids, medium::Medium, meta::Meta, recent::Item, stage::Stage};
 use crate::store::Cursor;
 
 /// A piece that has this many bytes takes no more. Each is synced, because sled uses segments again that
@@ -62,7 +60,7 @@ impl Settler {
     pub(super) fn settle(&mut self, batch: u64) -> Result<(), String> {
         let view = &self.shared.view;
         let items = view.recent().up_to(batch);
-        self.meta = put(view.db(), &self.medium, self.meta.clone(), &items, batch)?;
+        self.meta = put(view.ids(), &self.medium, self.meta.clone(), &items, batch)?;
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         view.recent_mut().settled(&items);
         Ok(())
@@ -71,14 +69,14 @@ impl Settler {
 
 /// Puts these into the database, durably, and says in its account that it has everything up to this batch.
 pub(super) fn put(
-    db: &Db,
+    ids: &Ids,
     medium: &Medium,
     mut meta: Meta,
     items: &[(Cursor, Item)],
     batch: u64,
 ) -> Result<Meta, String> {
     let unreadable = |error: sled::Error| format!("reading before a write: {error}");
-    let mut stage = Stage::new(db, meta.clone());
+    let mut stage = Stage::new(ids, meta.clone());
     for (cursor, item) in items {
         match &item.entry {
             Some(entry) if item.in_tree => stage.put(*cursor, entry).map_err(unreadable)?,
@@ -87,14 +85,14 @@ pub(super) fn put(
         }
         if stage.bytes() >= PIECE_BYTES {
             let (piece, account) = stage.finish(meta.settled);
-            medium.write(db, piece)?;
-            meta = account;
-            stage = Stage::new(db, meta.clone());
+            medium.write(ids.db(), piece)?;
+            meta = ids.turn(medium, account)?;
+            stage = Stage::new(ids, meta.clone());
         }
     }
     let (piece, meta) = stage.finish(batch);
-    medium.write(db, piece)?;
-    Ok(meta)
+    medium.write(ids.db(), piece)?;
+    ids.turn(medium, meta)
 }
 
 /// What a panic said.
@@ -107,37 +105,15 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{
-        Record, UnixMs,
-        codec::tests::smallest,
-        sled::{
-            entry::Entry,
-            journal::{Batch, Change},
-            keys::{self, Place},
-            open::Opened,
-            recent::Recent,
-            tests::opened,
-            verify,
-            view::gather,
-        },
+    use crate::store::sled::{
+        journal::{Batch, Change},
+        keys::Place,
+        open::Opened,
+        recent::Recent,
+        tests::{item, opened},
+        verify,
+        view::gather,
     };
-
-    fn item(number: u64, revision: u64) -> (Cursor, Item) {
-        let id = tercet_core::ids::TransactionId::parse(&format!("t{number}"));
-        let record = Record {
-            id: id.expect("a valid id"),
-            revision,
-            update_ms: revision as UnixMs,
-            ..smallest()
-        };
-        let item = Item {
-            id: record.id.clone(),
-            entry: Some(Arc::new(Entry::of(&record))),
-            batch: revision + 1,
-            in_tree: false,
-        };
-        (number, item)
-    }
 
     /// Twenty records, each revision of all of them in a batch of its own.
     fn journaled(opened: &mut Opened, revision: u64) -> Vec<(Cursor, Item)> {
@@ -160,7 +136,7 @@ mod tests {
         let mut before = opened(dir.path());
         let items = journaled(&mut before, 1);
         let (meta, settled) = (before.meta.clone(), before.meta.settled);
-        let half = put(&before.db, &before.medium, meta, &items[..10], settled);
+        let half = put(&before.ids, &before.medium, meta, &items[..10], settled);
         drop(half.expect("it is written"));
         let items = journaled(&mut before, 2);
         drop(before);
@@ -168,8 +144,9 @@ mod tests {
         let after = opened(dir.path());
         assert_eq!((after.meta.settled, after.meta.records), (3, 20));
         for (cursor, item) in items {
-            let place = after.db.get(keys::id(&item.id)).expect("it is read");
-            let place = Place::of_value(&place.expect("it is there")).expect("it is a place");
+            let found = after.ids.find(&item.id).expect("it is read");
+            let (_, value) = found.expect("it is there");
+            let place = Place::of_value(&value).expect("it is a place");
             assert_eq!((place.cursor, place.pack.is_some()), (cursor, cursor <= 10));
             let stored = gather(place, |key| after.db.get(key)).expect("it is read");
             assert_eq!(stored, item.entry.map(|entry| entry.bytes.clone()));

@@ -31,7 +31,7 @@ use crate::store::codec::{DecodeError, counted, frame};
 /// How many batches the mark may stay behind.
 pub(super) const MARK_EVERY_BATCHES: u64 = 256;
 /// Of the directory's layout and everything in it; a program refuses a higher one.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 const FILE: &str = "tercet.store";
 const FILE_NEW: &str = "tercet.store.new";
@@ -182,6 +182,8 @@ mod tests {
             records: 4,
             digest: 77,
             packed: 3,
+            generations: vec![0, 1],
+            young: 2,
         }
     }
 

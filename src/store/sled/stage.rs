@@ -8,6 +8,8 @@ use tercet_core::ids::TransactionId;
 
 use super::{
     entry::Entry,
+    filter::Filter,
+    ids::Ids,
     keys::{self, Place},
     meta::{Meta, entry_digest},
     pack::Pack,
@@ -21,6 +23,7 @@ use crate::store::{
 /// A batch of the database in the making.
 pub(super) struct Stage<'a> {
     db: &'a Db,
+    ids: &'a Ids,
     meta: Meta,
     changes: BTreeMap<Vec<u8>, Change>,
     bytes: usize,
@@ -36,9 +39,10 @@ struct Change {
 
 impl<'a> Stage<'a> {
     /// On top of everything applied so far, of which `meta` is the account.
-    pub(super) fn new(db: &'a Db, meta: Meta) -> Self {
+    pub(super) fn new(ids: &'a Ids, meta: Meta) -> Self {
         Self {
-            db,
+            db: ids.db(),
+            ids,
             meta,
             changes: BTreeMap::new(),
             bytes: 0,
@@ -53,7 +57,8 @@ impl<'a> Stage<'a> {
 
     /// Puts a record in its place, whatever is there. One that is in a pack stays there.
     pub(super) fn put(&mut self, cursor: Cursor, entry: &Entry) -> sled::Result<()> {
-        let pack = match self.packed(cursor, &entry.id)? {
+        let (id, place) = self.locate(&entry.id)?;
+        let pack = match self.packed(cursor, place)? {
             Some((first, pack)) if Pack::takes(entry) => {
                 self.edit(first, pack, cursor, Some(entry.bytes.clone()))?;
                 Some(first)
@@ -66,7 +71,7 @@ impl<'a> Stage<'a> {
                 None
             }
         };
-        for (key, value) in entry.indexes(Place { cursor, pack }) {
+        for (key, value) in entry.indexes(id, Place { cursor, pack }) {
             self.set(key, Some(value))?;
         }
         self.arrived(cursor, entry);
@@ -77,8 +82,8 @@ impl<'a> Stage<'a> {
     pub(super) fn put_first(&mut self, cursor: Cursor, entry: &Entry) {
         let fits = Pack::takes(entry) && cursor > self.meta.packed;
         let pack = fits.then(|| self.fill(cursor, entry));
-        let place = Place { cursor, pack };
-        for (key, value) in entry.indexes(place) {
+        let id = self.ids.new_key(&entry.id);
+        for (key, value) in entry.indexes(id, Place { cursor, pack }) {
             self.set_first(key, value);
         }
         if pack.is_none() {
@@ -91,7 +96,7 @@ impl<'a> Stage<'a> {
 
     /// Puts a record that another store has had into the next place; says false if its id is taken.
     pub(super) fn adopt(&mut self, entry: &Entry) -> sled::Result<bool> {
-        if self.value(&keys::id(&entry.id))?.is_some() {
+        if self.locate(&entry.id)?.1.is_some() {
             return Ok(false);
         }
         self.put_first(self.meta.arrived + 1, entry);
@@ -100,11 +105,12 @@ impl<'a> Stage<'a> {
 
     /// Takes away the record at this place, if there is one.
     pub(super) fn remove(&mut self, cursor: Cursor, id: &TransactionId) -> sled::Result<()> {
-        let packed = self.packed(cursor, id)?;
+        let (key, place) = self.locate(id)?;
+        let packed = self.packed(cursor, place)?;
         self.clear(cursor, packed)?;
         // The id may have come again since.
-        if self.place(id)?.is_some_and(|place| place.cursor == cursor) {
-            self.set(keys::id(id), None)?;
+        if place.is_some_and(|place| place.cursor == cursor) {
+            self.set(key, None)?;
         }
         self.meta.arrived = self.meta.arrived.max(cursor);
         Ok(())
@@ -123,7 +129,8 @@ impl<'a> Stage<'a> {
             for value in [&before, &after].into_iter().flatten() {
                 self.meta.digest ^= entry_digest(&key, value);
             }
-            if key.starts_with(b"I") {
+            if keys::is_id(&key) {
+                self.meta.young += u64::from(before.is_none());
                 // Were the account too low, `verify` would say so; nothing else rests on it.
                 let less = self.meta.records - u64::from(before.is_some()).min(self.meta.records);
                 self.meta.records = less + u64::from(after.is_some());
@@ -135,6 +142,30 @@ impl<'a> Stage<'a> {
         }
         batch.insert(keys::META, self.meta.to_bytes());
         (batch, self.meta)
+    }
+
+    /// The ids that come from now on stand in this generation; those so far have this filter.
+    pub(super) fn begin_generation(&mut self, number: u32, filter: Option<&Filter>) {
+        let mut generations = self.meta.generations();
+        let values = filter.map(Filter::to_values).unwrap_or_default();
+        if let Some(closed) = generations.last() {
+            for (part, value) in values.into_iter().enumerate() {
+                self.set_first(keys::filter_part(*closed, part), value);
+            }
+        }
+        generations.push(number);
+        self.meta.generations = generations;
+        self.meta.young = 0;
+    }
+
+    /// A generation without ids is none any more.
+    pub(super) fn forget_generation(&mut self, number: u32) -> sled::Result<()> {
+        for key in self.db.scan_prefix(keys::filter(number)).keys() {
+            self.set(key?.to_vec(), None)?;
+        }
+        self.meta.generations = self.meta.generations();
+        self.meta.generations.retain(|it| *it != number);
+        Ok(())
     }
 
     fn arrived(&mut self, cursor: Cursor, entry: &Entry) {
@@ -168,9 +199,9 @@ impl<'a> Stage<'a> {
     fn packed(
         &mut self,
         cursor: Cursor,
-        id: &TransactionId,
+        place: Option<Place>,
     ) -> sled::Result<Option<(Cursor, Pack)>> {
-        let place = self.place(id)?.filter(|place| place.cursor == cursor);
+        let place = place.filter(|place| place.cursor == cursor);
         let Some(first) = place.and_then(|place| place.pack) else {
             return Ok(None);
         };
@@ -235,9 +266,14 @@ impl<'a> Stage<'a> {
         self.set(keys::pack(first), value)
     }
 
-    fn place(&mut self, id: &TransactionId) -> sled::Result<Option<Place>> {
-        let value = self.value(&keys::id(id))?;
-        Ok(value.and_then(|value| Place::of_value(&value)))
+    /// The key of this id, or of one that is new, and the place that stands there.
+    fn locate(&mut self, id: &TransactionId) -> sled::Result<(Vec<u8>, Option<Place>)> {
+        for key in self.ids.keys(id) {
+            if let Some(value) = self.value(&key)? {
+                return Ok((key, Place::of_value(&value)));
+            }
+        }
+        Ok((self.ids.new_key(id), None))
     }
 
     fn value(&mut self, key: &[u8]) -> sled::Result<Option<IVec>> {

@@ -2,12 +2,30 @@
 
 use tercet_core::transaction::State;
 
-use super::*;
+use super::{recent::Item, *};
 
 /// What the threads begin with, before there are any.
 pub(super) fn opened(dir: &Path) -> Opened {
     let opened = open::open(dir, &SledOptions::default(), Missing::Create);
     opened.expect("it is opened")
+}
+
+/// The first word on a record, at the place that its number is.
+pub(super) fn item(number: u64, revision: u64) -> (Cursor, Item) {
+    let id = TransactionId::parse(&format!("t{number}"));
+    let record = Record {
+        id: id.expect("a valid id"),
+        revision,
+        update_ms: revision as UnixMs,
+        ..codec::tests::smallest()
+    };
+    let item = Item {
+        id: record.id.clone(),
+        entry: Some(Arc::new(Entry::of(&record))),
+        batch: revision + 1,
+        in_tree: false,
+    };
+    (number, item)
 }
 
 #[tokio::test]

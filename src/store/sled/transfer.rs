@@ -248,7 +248,7 @@ pub fn import(
 /// Writes one batch of an import; `last` is the number of its last record.
 fn adopt(opened: &mut Opened, batch: &[Entry], last: u64) -> Result<(), ImportError> {
     let unreadable = |error: sled::Error| damaged(&opened.dir.join("db"))(error.to_string());
-    let mut stage = Stage::new(&opened.db, opened.meta.clone());
+    let mut stage = Stage::new(&opened.ids, opened.meta.clone());
     for (before_last, entry) in (0..batch.len() as u64).rev().zip(batch) {
         if !stage.adopt(entry).map_err(unreadable)? {
             let reason = format!("transaction {} stands there twice", entry.id);
@@ -305,7 +305,7 @@ fn left_out(db: &Db, corrupt: &BTreeMap<Cursor, String>) -> sled::Result<Vec<Lef
     if corrupt.is_empty() {
         return Ok(left_out);
     }
-    for entry in db.scan_prefix(b"I") {
+    for entry in db.range(keys::ids()) {
         let (key, value) = entry?;
         let Some(place) = Place::of_value(&value) else {
             continue;
@@ -315,7 +315,8 @@ fn left_out(db: &Db, corrupt: &BTreeMap<Cursor, String>) -> sled::Result<Vec<Lef
         let at = place.pack.filter(|_| !there).unwrap_or(place.cursor);
         if let Some(reason) = corrupt.get(&at) {
             named.insert(at);
-            let (id, reason) = (keys::read_id(&key[1..]), reason.clone());
+            let id = keys::read_id_key(&key).map(|(_, id)| id);
+            let reason = reason.clone();
             left_out.push(LeftOut { id, reason });
         }
     }

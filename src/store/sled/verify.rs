@@ -7,6 +7,7 @@ use tercet_core::ids::{Realm, TransactionId};
 
 use super::{
     entry::Entry,
+    ids::Ids,
     keys::{self, Place},
     meta::entry_digest,
     open::{self, Missing, OpenError, SledOptions, damaged},
@@ -70,8 +71,11 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified, Ope
         problem_count: 0,
         problems: Vec::new(),
     };
-    let mut belonging = verified.records(&opened.db, progress).map_err(unreadable)?;
-    belonging += verified.packs(&opened.db).map_err(unreadable)?;
+    let mut belonging = verified
+        .records(&opened.ids, progress)
+        .map_err(unreadable)?;
+    belonging += verified.packs(&opened.ids).map_err(unreadable)?;
+    belonging += verified.filters(&opened.ids).map_err(unreadable)?;
     let (entries, digest) = digest(&opened.db).map_err(unreadable)?;
     verified.compare("records", verified.records, opened.meta.records);
     verified.compare(
@@ -91,20 +95,23 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified, Ope
 impl Verified {
     /// Looks at each record and what has to stand in the tree because of it; says how many entries
     /// that are.
-    fn records(&mut self, db: &Db, progress: &mut dyn FnMut(u64)) -> sled::Result<u64> {
-        let mut belonging = 0;
-        for entry in db.scan_prefix(b"I") {
+    fn records(&mut self, ids: &Ids, progress: &mut dyn FnMut(u64)) -> sled::Result<u64> {
+        let (db, mut belonging) = (ids.db(), 0);
+        for entry in db.range(keys::ids()) {
             let (key, value) = entry?;
-            let (Some(id), Some(place)) = (keys::read_id(&key[1..]), Place::of_value(&value))
+            let (Some((_, id)), Some(place)) = (keys::read_id_key(&key), Place::of_value(&value))
             else {
                 self.problem(format!("the entry {key:?} names no transaction"));
                 continue;
             };
+            if ids.find(&id)?.is_none_or(|(found, _)| key != found) {
+                self.problem(format!("transaction {id} is not where it is looked for"));
+            }
             let bytes = gather(place, |key| db.get(key))?;
             match readable(&id, bytes.clone()) {
                 Ok(record) => {
                     let entry = Entry::with(&record, bytes.unwrap_or_default());
-                    belonging += self.present(db, &id, entry.indexes(place))?;
+                    belonging += self.present(db, &id, entry.indexes(key.to_vec(), place))?;
                     if place.pack.is_none() {
                         let entries = entry.by_itself(place.cursor);
                         belonging += self.present(db, &id, entries)?;
@@ -121,8 +128,8 @@ impl Verified {
 
     /// Looks at each pack, and whether each of its records is known to be there; says how many entries
     /// belong to them.
-    fn packs(&mut self, db: &Db) -> sled::Result<u64> {
-        let mut belonging = 0;
+    fn packs(&mut self, ids: &Ids) -> sled::Result<u64> {
+        let (db, mut belonging) = (ids.db(), 0);
         for entry in db.scan_prefix(b"P") {
             let (key, value) = entry?;
             let first = keys::cursor(&key);
@@ -143,13 +150,33 @@ impl Verified {
             for (cursor, head) in pack.heads() {
                 let pack = Some(first);
                 let place = Place { cursor, pack }.to_value();
-                let key = [b"I", head.id.as_bytes()].concat();
-                if db.get(key)? != Some(place) {
-                    let id = &head.id;
+                let id = &head.id;
+                let found = match TransactionId::parse(id) {
+                    Ok(id) => ids.find(&id)?,
+                    Err(_) => None,
+                };
+                if found.is_none_or(|(_, found)| found != place) {
                     self.problem(format!(
                         "transaction {id} is in a pack where nobody finds it"
                     ));
                 }
+            }
+        }
+        Ok(belonging)
+    }
+
+    /// Looks at what spares looking for ids; says how many entries that are.
+    fn filters(&mut self, ids: &Ids) -> sled::Result<u64> {
+        let mut belonging = 0;
+        for (number, filtered) in ids.generations() {
+            let parts = ids.db().scan_prefix(keys::filter(number)).keys();
+            let parts = parts.collect::<sled::Result<Vec<_>>>()?.len() as u64;
+            if filtered {
+                belonging += parts;
+            } else if parts > 0 {
+                self.problem(format!(
+                    "the filter of the ids' generation {number} can't be read"
+                ));
             }
         }
         Ok(belonging)

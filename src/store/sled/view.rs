@@ -12,6 +12,7 @@ use tercet_core::ids::TransactionId;
 
 use super::{
     entry::Entry,
+    ids::Ids,
     keys::{self, CHUNK_BYTES, Place},
     pack::Pack,
     recent::Recent,
@@ -21,7 +22,7 @@ use crate::store::{Cursor, Listing, Unfinished, UnixMs, codec};
 /// The database, and what covers it.
 #[derive(Debug)]
 pub(super) struct View {
-    db: Db,
+    ids: Ids,
     recent: RwLock<Recent>,
 }
 
@@ -29,6 +30,7 @@ pub(super) struct View {
 /// long.
 pub(super) struct Durable<'a> {
     db: &'a Db,
+    ids: &'a Ids,
     recent: RwLockReadGuard<'a, Recent>,
 }
 
@@ -44,13 +46,17 @@ pub(super) enum Found {
 pub(super) const MISSING: &str = "it is missing, but its id is there";
 
 impl View {
-    pub(super) fn new(db: Db) -> Self {
+    pub(super) fn new(ids: Ids) -> Self {
         let recent = RwLock::default();
-        Self { db, recent }
+        Self { ids, recent }
+    }
+
+    pub(super) fn ids(&self) -> &Ids {
+        &self.ids
     }
 
     pub(super) fn db(&self) -> &Db {
-        &self.db
+        self.ids.db()
     }
 
     pub(super) fn recent(&self) -> RwLockReadGuard<'_, Recent> {
@@ -64,7 +70,8 @@ impl View {
 
     pub(super) fn durable(&self) -> Durable<'_> {
         Durable {
-            db: &self.db,
+            db: self.ids.db(),
+            ids: &self.ids,
             recent: self.recent.read(),
         }
     }
@@ -77,7 +84,7 @@ impl Durable<'_> {
             let entry = item.entry.clone();
             return Ok(entry.map_or(Found::Nothing, |entry| Found::Recent(cursor, entry)));
         }
-        let Some(value) = self.db.get(keys::id(id))? else {
+        let Some((_, value)) = self.ids.find(id)? else {
             return Ok(Found::Nothing);
         };
         let place = Place::of_value(&value).unwrap_or(Place::alone(0));
