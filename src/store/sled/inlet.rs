@@ -201,11 +201,13 @@ mod tests {
     async fn nobody_passes_those_who_wait() {
         let dir = directory();
         let store = at_rest(opened(dir.path()));
-        let held = writer(&store).lock();
-        assert!(held.is_at_rest());
-        let first = store.commit(record(1));
-        assert!(!held.is_at_rest(), "somebody waits");
-        drop(held);
+        let first = {
+            let held = writer(&store).lock();
+            assert!(held.is_at_rest());
+            let first = store.commit(record(1));
+            assert!(!held.is_at_rest(), "somebody waits");
+            first
+        };
         let second = store.commit(record(2));
         drop(first.await.expect("it is the first"));
         drop(second.await.expect("it follows the first"));
