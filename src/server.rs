@@ -15,24 +15,22 @@
 
 use std::{error::Error as StdError, future::Future, sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, Stream, TryStreamExt as _};
+use futures::{FutureExt as _, Stream};
 use tercet_core::ids::ParticipantName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
-use tonic::codegen::http::{self, Response};
 use tonic::{
-    Code, Status,
     body::Body,
+    codegen::http::{Request, Response},
     server::NamedService,
-    transport::{Server as Transport, server::Connected},
+    service::Routes,
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     config::Config,
     engine::{Engine, EngineConfig},
-    gather::Gather,
+    http2,
     participants::{
         GrpcParticipants, ParticipantConfig, Participants, ParticipantsConfig, measure,
     },
@@ -45,14 +43,6 @@ pub use crate::{
     participants::{ConfigError, Connector},
 };
 
-/// Finds clients that went away without a word.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Metadata of one call; ours needs a few hundred bytes.
-const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
-/// hyper's own safe default, which tonic would switch off: past it a connection that only ever
-/// provokes errors is closed.
-const LOCAL_ERROR_RESET_STREAMS_MAX: usize = 1024;
 /// How long connections may take to close once nothing is in flight any more.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long callers may take to be told that the store is broken.
@@ -71,9 +61,6 @@ pub enum ServeError {
         "the store has failed: {0}; what was acknowledged is safe, what was in flight goes on with the next start"
     )]
     StoreBroken(Arc<str>),
-    /// The transport failed.
-    #[error("connections can't be served any more: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// Runs a coordinator by the machine's clock until `shutdown` resolves or the store breaks.
@@ -89,7 +76,7 @@ pub async fn run<I, IO, IE>(
 ) -> Result<(), ServeError>
 where
     I: Stream<Item = Result<IO, IE>> + Send + 'static,
-    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     IE: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
 {
     let server = Server::new(config, store, connector, Arc::new(SystemClock))?;
@@ -171,7 +158,7 @@ impl Server {
     ) -> Result<(), ServeError>
     where
         I: Stream<Item = Result<IO, IE>> + Send + 'static,
-        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         IE: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
     {
         let close = CancellationToken::new();
@@ -185,15 +172,14 @@ impl Server {
             services,
         };
         health.set(ServingStatus::Serving).await;
-        let serve = transport(self.connection_calls)
-            .add_service(coordinator)
+        let others = Routes::new(coordinator)
             .add_service(sessions)
             .add_service(health_service)
             .add_service(reflection())
-            .serve_with_incoming_shutdown(
-                incoming.map_ok(Gather::new),
-                close.clone().cancelled_owned(),
-            );
+            .prepare();
+        let hot = rpc::submits(self.engine.clone(), self.limits.clone());
+        let calls = http2::Calls { hot, others };
+        let serve = http2::serve(calls, self.connection_calls, incoming, close.clone());
         // A task of its own, so that nothing that happens here holds up connections.
         let mut serve = tokio::spawn(serve);
         let gauges = tokio::spawn(watch_gauges(self.engine.clone()));
@@ -233,7 +219,7 @@ impl Server {
             Ended::Closed(served) => {
                 self.shut_down().await?;
                 match served {
-                    Ok(served) => Ok(served?),
+                    Ok(()) => Ok(()),
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 }
             }
@@ -265,7 +251,7 @@ impl Server {
 enum Ended {
     Asked,
     StoreBroken(Arc<str>),
-    Closed(Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>),
+    Closed(Result<(), tokio::task::JoinError>),
 }
 
 /// What health checks are told, of the whole and of each service in it.
@@ -293,43 +279,8 @@ fn service_name<S: NamedService>(_: &S) -> &'static str {
     S::NAME
 }
 
-type PanicToStatus = fn(Box<dyn std::any::Any + Send>) -> Response<Body>;
-
-fn transport(
-    connection_calls: u32,
-) -> Transport<
-    tower::layer::util::Stack<CatchPanicLayer<PanicToStatus>, tower::layer::util::Identity>,
-> {
-    // No `timeout` here: it would drop a handler's future and answer CANCELLED. Waits have their
-    // own limits.
-    Transport::builder()
-        .max_concurrent_streams(connection_calls)
-        .http2_max_local_error_reset_streams(Some(LOCAL_ERROR_RESET_STREAMS_MAX))
-        // A client that gives up on all its calls at once is no attacker.
-        .http2_max_pending_accept_reset_streams(Some(connection_calls as usize))
-        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(CatchPanicLayer::custom(internal_error as PanicToStatus))
-}
-
-/// A panic in a handler is our fault and says nothing about the transaction.
-fn internal_error(panic: Box<dyn std::any::Any + Send>) -> Response<Body> {
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
-    tracing::error!(message, "a handler panicked");
-    let status = Status::new(
-        Code::Internal,
-        "a fault in the coordinator; what was asked may have happened: repeat it with the same id",
-    );
-    status.into_http()
-}
-
 fn reflection() -> impl tonic::codegen::Service<
-    http::Request<Body>,
+    Request<Body>,
     Response = Response<Body>,
     Error = std::convert::Infallible,
     Future: Send + 'static,
@@ -412,33 +363,4 @@ fn participants(config: &Config) -> ParticipantsConfig {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use tower::{ServiceBuilder, ServiceExt as _};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_handler_that_panics_is_an_internal_error_not_a_cancellation() {
-        let handler = tower::service_fn(|(): ()| async {
-            let faulty = std::hint::black_box(true);
-            assert!(!faulty, "a fault of ours");
-            Ok::<_, Infallible>(Response::new(Body::empty()))
-        });
-        let handler = ServiceBuilder::new()
-            .map_request(|request: http::Request<Body>| drop(request))
-            .service(handler);
-        let service = ServiceBuilder::new()
-            .layer(CatchPanicLayer::custom(internal_error as PanicToStatus))
-            .service(handler);
-        let answer = service.oneshot(http::Request::new(Body::empty())).await;
-        let answer = answer.expect("an answer");
-        let status = Status::from_header_map(answer.headers()).expect("a gRPC status");
-        assert_eq!(status.code(), Code::Internal);
-        assert!(status.message().contains("repeat it with the same id"));
-    }
 }

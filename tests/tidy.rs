@@ -17,8 +17,11 @@ mod source;
 ///
 /// `rpc → engine → {store, participants}`, all of them on `tercet-core`: a layer may look down, never
 /// up and never sideways. `config` and `telemetry` are leaves, and `server` assembles.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("fields", &[]),
+    ("turn", &[]),
+    // Both ends of HTTP/2; what is said over it is its users'.
+    ("http2", &["turn"]),
     ("proto", &["fields"]),
     // Endpoints are parsed once, by those who know what one is.
     ("config", &["participants::EndpointUri"]),
@@ -28,11 +31,15 @@ const LAYERS: [(&str, &[&str]); 10] = [
     (
         "participants",
         &[
+            "http2::frame",
+            "http2::gather",
+            "http2::silence",
             "proto",
             "store::Origin",
             "store::UnixMs",
             "config",
             "telemetry",
+            "turn",
         ],
     ),
     ("engine", &["store", "participants", "config", "telemetry"]),
@@ -41,6 +48,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     (
         "rpc",
         &[
+            "http2",
             "proto",
             "engine",
             "store",
@@ -55,6 +63,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     (
         "server",
         &[
+            "http2",
             "proto::DESCRIPTORS",
             "rpc",
             "engine",

@@ -44,6 +44,26 @@ impl Coordinator {
         }
     }
 
+    pub(super) async fn submit(
+        &self,
+        metadata: &MetadataMap,
+        request: pb::SubmitTransactionRequest,
+    ) -> Result<pb::SubmitTransactionResponse, Status> {
+        if !request.validate_only {
+            self.refuse_early(&request.transaction_id)?;
+        }
+        let submit = parse::submit(request, &self.arrival(metadata), &self.limits)?;
+        let transaction = if submit.validate_only {
+            self.validate(&submit.new)?
+        } else {
+            let wait = self.wait(submit.wait, metadata);
+            shown(&*self.engine.submit(submit.new, wait).await?)
+        };
+        Ok(pb::SubmitTransactionResponse {
+            transaction: Some(transaction),
+        })
+    }
+
     fn wait(&self, asked: Option<Duration>, metadata: &MetadataMap) -> Duration {
         deadline::wait(asked, metadata, &self.limits)
     }
@@ -94,19 +114,7 @@ impl CoordinatorService for Coordinator {
         request: Request<pb::SubmitTransactionRequest>,
     ) -> Answer<pb::SubmitTransactionResponse> {
         let (metadata, _, request) = request.into_parts();
-        if !request.validate_only {
-            self.refuse_early(&request.transaction_id)?;
-        }
-        let submit = parse::submit(request, &self.arrival(&metadata), &self.limits)?;
-        let transaction = if submit.validate_only {
-            self.validate(&submit.new)?
-        } else {
-            let wait = self.wait(submit.wait, &metadata);
-            shown(&*self.engine.submit(submit.new, wait).await?)
-        };
-        Ok(Response::new(pb::SubmitTransactionResponse {
-            transaction: Some(transaction),
-        }))
+        self.submit(&metadata, request).await.map(Response::new)
     }
 
     async fn begin_transaction(

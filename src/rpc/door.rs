@@ -71,7 +71,8 @@ fn in_our_words(answer: http::Response<Body>, request_bytes_max: usize) -> http:
     }
 }
 
-fn translated(status: &Status, request_bytes_max: usize) -> Option<Status> {
+/// The status in our words, if it is not in them already.
+pub(super) fn translated(status: &Status, request_bytes_max: usize) -> Option<Status> {
     if !status.details().is_empty() {
         return None;
     }

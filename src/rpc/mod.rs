@@ -6,6 +6,8 @@
 //!   └──────────┴── status ─┴─────────┘        every error: code, reason, details
 //! ```
 //!
+//! SubmitTransaction comes to the coordinator past tonic and the door, through `submits`.
+//!
 //! 1. Every limit is enforced here, before the engine sees a request, and named in the error.
 //! 2. Every error carries `google.rpc.ErrorInfo` with a reason of `error_reason.proto`.
 //! 3. A transaction that failed is an OK call.
@@ -29,11 +31,14 @@ mod render;
 mod samples;
 mod session;
 mod status;
+mod submits;
 mod watch;
 
 use std::sync::Arc;
 
-pub use self::{coordinator::Coordinator, door::Door, limits::Limits, session::Sessions};
+pub use self::{
+    coordinator::Coordinator, door::Door, limits::Limits, session::Sessions, submits::Submits,
+};
 use crate::{
     engine::Engine,
     participants::GrpcParticipants,
@@ -51,6 +56,12 @@ pub fn service(engine: Engine, limits: Limits) -> Door<CoordinatorServiceServer<
     let service = CoordinatorServiceServer::new(Coordinator::new(engine, limits))
         .max_decoding_message_size(decode_bytes_max);
     Door::new(service, request_bytes_max)
+}
+
+/// The service's hot call, past tonic.
+#[must_use]
+pub fn submits(engine: Engine, limits: Limits) -> Submits {
+    Submits::new(engine, limits)
 }
 
 /// The service by which participants connect out, to mount beside it.

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tercet::{
     engine::{Engine, EngineConfig},
+    http2::{Calls, serve},
     participants::Participants,
     proto::tercet::{
         participant::v1 as participant,
@@ -14,10 +15,8 @@ use tercet::{
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{
-    Code, Status,
-    transport::{Channel, Server},
-};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, service::Routes, transport::Channel};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::common::{clock, ledger::Ledger, store};
@@ -49,9 +48,12 @@ pub async fn coordinator_with(
     engine.recover();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let service = rpc::service(engine.clone(), Limits::default());
-    let server = Server::builder().add_service(service);
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    let calls = Calls {
+        hot: rpc::submits(engine.clone(), Limits::default()),
+        others: Routes::new(rpc::service(engine.clone(), Limits::default())),
+    };
+    let incoming = TcpListenerStream::new(listener);
+    tokio::spawn(serve(calls, 100, incoming, CancellationToken::new()));
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
     let channel = channel.connect().await.unwrap();
     Coordinator {

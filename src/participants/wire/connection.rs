@@ -11,22 +11,22 @@ use std::{
 };
 
 use h2::{
-    Ping, PingPong, Reason,
+    Reason,
     client::{self, ResponseFuture, SendRequest},
 };
 use prost::bytes::Bytes;
-use tokio::{
-    sync::{Mutex, MutexGuard},
-    time::{sleep, timeout},
-};
+use tokio::sync::{Mutex, MutexGuard};
 use tonic::{Status, codegen::http};
 
 use super::connector::Bidirectional;
-use crate::{gather::Gather, participants::fault::Fault};
+use crate::{
+    http2::{
+        gather::Gather,
+        silence::{TIMEOUT, silence},
+    },
+    participants::fault::Fault,
+};
 
-/// Finds a dead connection while calls wait on it, and while none does.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Windows that no usual reply fills: one slow reader must not hold up other calls.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
@@ -90,7 +90,7 @@ impl Connection {
     /// What it means that a stream ended like this: it may have come after the request was read.
     pub(super) fn broken(&self, error: h2::Error) -> Fault {
         if self.is_silent.load(Ordering::Relaxed) {
-            let why = format!("a ping had no answer within {KEEPALIVE_TIMEOUT:?}");
+            let why = format!("a ping had no answer within {TIMEOUT:?}");
             return Fault::Status(Status::unavailable(why));
         }
         Fault::Status(Status::from_error(Box::new(error)))
@@ -141,18 +141,6 @@ async fn run(
         () = silence(pings) => {
             is_silent.store(true, Ordering::Relaxed);
             tracing::debug!("a connection to a participant fell silent");
-        }
-    }
-}
-
-/// Returns when a ping has had no answer. Also ends a connection that can't say goodbye because
-/// nobody reads it any more: it takes no pings.
-async fn silence(mut pings: PingPong) {
-    loop {
-        sleep(KEEPALIVE_INTERVAL).await;
-        let answer = timeout(KEEPALIVE_TIMEOUT, pings.ping(Ping::opaque())).await;
-        if !matches!(answer, Ok(Ok(_))) {
-            return;
         }
     }
 }

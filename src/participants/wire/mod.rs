@@ -14,7 +14,6 @@
 
 mod connection;
 mod connector;
-mod frame;
 mod reply;
 
 use std::{sync::Arc, time::Duration};
@@ -38,8 +37,8 @@ use tonic::{
 use self::connection::Connection;
 use super::fault::Fault;
 
+pub(super) use crate::http2::frame::{framed, framed_bytes};
 pub use connector::Connector;
-pub(super) use frame::{framed, framed_bytes};
 pub(super) use reply::{Failed, Reply};
 
 /// Half the usual deadline of a call, so that another endpoint still has a chance; more than the

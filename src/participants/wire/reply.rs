@@ -8,8 +8,11 @@ use tonic::{
     metadata::MetadataMap,
 };
 
-use super::{connection::Connection, frame::Incoming};
-use crate::participants::fault::Fault;
+use super::connection::Connection;
+use crate::{
+    http2::frame::{Incoming, Unreadable},
+    participants::fault::Fault,
+};
 
 const STATUS: &str = "grpc-status";
 const STATUS_DETAILS: &str = "grpc-status-details-bin";
@@ -68,16 +71,27 @@ pub(super) async fn read(
     while let Some(piece) = body.data().await {
         let piece = piece.map_err(broken)?;
         read_further(&mut body, piece.len());
-        incoming.push(piece, bytes_max)?;
+        let pushed = incoming.push(piece, bytes_max);
+        pushed.map_err(|why| unreadable(why, bytes_max))?;
     }
     let trailers = body.trailers().await.map_err(broken)?.unwrap_or_default();
     match told(&trailers).transpose()?.or(early) {
-        Some(()) => Ok(Reply {
-            message: incoming.message()?,
-            headers: head.headers,
-            trailers,
-        }),
+        Some(()) => {
+            let message = incoming.message();
+            Ok(Reply {
+                message: message.map_err(|why| unreadable(why, bytes_max))?,
+                headers: head.headers,
+                trailers,
+            })
+        }
         None => Err(Failed::Status(untold(head.status))),
+    }
+}
+
+fn unreadable(why: Unreadable, bytes_max: usize) -> Fault {
+    match why {
+        Unreadable::TooLarge => Fault::TooLarge { bytes_max },
+        _ => Fault::Status(Status::internal(format!("the reply {why}"))),
     }
 }
 

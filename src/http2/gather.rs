@@ -11,7 +11,6 @@ use std::{
 
 use prost::bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tonic::transport::server::Connected;
 
 use crate::turn::Turn;
 
@@ -99,14 +98,6 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Gather<IO> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buffer)
-    }
-}
-
-impl<IO: Connected> Connected for Gather<IO> {
-    type ConnectInfo = IO::ConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.inner.connect_info()
     }
 }
 

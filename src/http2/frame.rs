@@ -5,14 +5,11 @@ use prost::{
     Message,
     bytes::{Buf as _, Bytes, BytesMut},
 };
-use tonic::Status;
-
-use crate::participants::fault::Fault;
 
 const PREFIX_BYTES: usize = 5;
 
 /// Of a message.
-pub(in crate::participants) fn framed(message: &impl Message) -> Bytes {
+pub(crate) fn framed(message: &impl Message) -> Bytes {
     let mut frame = prefix(message.encoded_len());
     let encoded = message.encode(&mut frame);
     encoded.expect("a Vec has room");
@@ -20,7 +17,7 @@ pub(in crate::participants) fn framed(message: &impl Message) -> Bytes {
 }
 
 /// Of a message that is encoded already.
-pub(in crate::participants) fn framed_bytes(message: &[u8]) -> Bytes {
+pub(crate) fn framed_bytes(message: &[u8]) -> Bytes {
     let mut frame = prefix(message.len());
     frame.extend_from_slice(message);
     frame.into()
@@ -34,10 +31,27 @@ fn prefix(len: usize) -> Vec<u8> {
     frame
 }
 
-/// The one message of a reply, in as many pieces as it comes. It takes no more memory than has come,
+/// Why something is not one uncompressed message: `the reply {it}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error("is compressed, which nobody asked for")]
+    Compressed,
+    #[error("begins with {0}, not with 0")]
+    Flag(u8),
+    #[error("is too large")]
+    TooLarge,
+    #[error("has more than one message")]
+    Several,
+    #[error("has no message")]
+    None,
+    #[error("is cut short")]
+    CutShort,
+}
+
+/// The one message of a stream, in as many pieces as it comes. It takes no more memory than has come,
 /// whatever length was announced.
 #[derive(Default)]
-pub(super) struct Incoming {
+pub(crate) struct Incoming {
     /// Usually all there is.
     first: Bytes,
     /// Everything, once there is more.
@@ -46,7 +60,7 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// Refuses what can't be the beginning of one uncompressed message of at most this many bytes.
-    pub(super) fn push(&mut self, piece: Bytes, bytes_max: usize) -> Result<(), Fault> {
+    pub(crate) fn push(&mut self, piece: Bytes, bytes_max: usize) -> Result<(), Unreadable> {
         if self.bytes().is_empty() {
             self.first = piece;
         } else {
@@ -56,39 +70,34 @@ impl Incoming {
         }
         match self.bytes().first() {
             None | Some(0) => {}
-            Some(1) => {
-                return Err(unreadable(
-                    "the reply is compressed, which nobody asked for",
-                ));
-            }
-            Some(flag) => {
-                return Err(unreadable(format!(
-                    "the reply begins with {flag}, not with 0"
-                )));
-            }
+            Some(1) => return Err(Unreadable::Compressed),
+            Some(flag) => return Err(Unreadable::Flag(*flag)),
         }
         match self.announced() {
-            Some(len) if len > bytes_max => Err(Fault::TooLarge { bytes_max }),
-            Some(len) if self.bytes().len() > PREFIX_BYTES + len => {
-                Err(unreadable("the reply has more than one message"))
-            }
+            Some(len) if len > bytes_max => Err(Unreadable::TooLarge),
+            Some(len) if self.bytes().len() > PREFIX_BYTES + len => Err(Unreadable::Several),
             _ => Ok(()),
         }
     }
 
-    /// The message, when all of it has come.
-    pub(super) fn message(self) -> Result<Bytes, Fault> {
+    /// The message, when all of it has come. Otherwise everything stays.
+    pub(crate) fn message(&mut self) -> Result<Bytes, Unreadable> {
         match self.announced() {
-            None if self.bytes().is_empty() => Err(unreadable("the reply has no message")),
+            None if self.bytes().is_empty() => Err(Unreadable::None),
             Some(len) if self.bytes().len() == PREFIX_BYTES + len => {
-                let mut message = match self.first.is_empty() {
-                    true => self.joined.freeze(),
-                    false => self.first,
-                };
+                let mut message = self.take();
                 message.advance(PREFIX_BYTES);
                 Ok(message)
             }
-            _ => Err(unreadable("the reply is cut short")),
+            _ => Err(Unreadable::CutShort),
+        }
+    }
+
+    /// All bytes that have come.
+    pub(crate) fn take(&mut self) -> Bytes {
+        match self.first.is_empty() {
+            true => std::mem::take(&mut self.joined).freeze(),
+            false => std::mem::take(&mut self.first),
         }
     }
 
@@ -104,8 +113,4 @@ impl Incoming {
         let [_, len @ ..] = *prefix;
         Some(u32::from_be_bytes(len) as usize)
     }
-}
-
-fn unreadable(why: impl Into<String>) -> Fault {
-    Fault::Status(Status::internal(why))
 }
