@@ -9,7 +9,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use prost::bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::turn::Turn;
@@ -23,7 +22,9 @@ const FULL_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Gather<IO> {
     inner: IO,
-    gathered: BytesMut,
+    gathered: Vec<u8>,
+    /// How much of that has gone.
+    sent: usize,
     turn: Turn,
     /// The others have had their turn, and not everything has gone since.
     is_sending: bool,
@@ -33,7 +34,8 @@ impl<IO> Gather<IO> {
     pub(crate) fn new(inner: IO) -> Self {
         Self {
             inner,
-            gathered: BytesMut::new(),
+            gathered: Vec::new(),
+            sent: 0,
             turn: Turn::default(),
             is_sending: false,
         }
@@ -42,17 +44,18 @@ impl<IO> Gather<IO> {
 
 impl<IO: AsyncWrite + Unpin> Gather<IO> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.gathered.is_empty() {
-            let sent = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.gathered))?;
+        while self.sent < self.gathered.len() {
+            let rest = &self.gathered[self.sent..];
+            let sent = ready!(Pin::new(&mut self.inner).poll_write(cx, rest))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.gathered.advance(sent);
+            self.sent += sent;
         }
+        self.sent = 0;
+        self.gathered.clear();
+        self.gathered.shrink_to(MUCH_BYTES);
         self.is_sending = false;
-        if self.gathered.capacity() > FULL_BYTES {
-            self.gathered = BytesMut::new();
-        }
         Poll::Ready(Ok(()))
     }
 }

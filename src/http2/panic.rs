@@ -6,10 +6,12 @@ use futures::FutureExt as _;
 use tonic::Status;
 
 /// Makes a panic an error. It is our fault and says nothing about the transaction.
-pub(super) async fn caught<T>(handler: impl Future<Output = T>) -> Result<T, Status> {
+pub(super) fn caught<T>(
+    handler: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Status>> {
     // What a handler shares is consistent whenever it can be dropped, which it may be at any time.
-    let ended = AssertUnwindSafe(handler).catch_unwind().await;
-    ended.map_err(|panic| told(&*panic))
+    let ended = AssertUnwindSafe(handler).catch_unwind();
+    ended.map(|ended| ended.map_err(|panic| told(&*panic)))
 }
 
 fn told(panic: &(dyn Any + Send)) -> Status {

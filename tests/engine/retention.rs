@@ -78,3 +78,24 @@ async fn an_unfinished_transaction_is_kept_however_old() {
     world.ledger.up("money");
     assert_eq!(outcome(&*world.end_of("o").await), Outcome::Success);
 }
+
+/// A store at rest answers without a pause, and a sweep may have thousands to cut down.
+#[tokio::test(start_paused = true)]
+async fn others_have_their_turn_while_many_are_cut_down() {
+    let world = World::with(short());
+    let ids: Vec<_> = (0..20).map(|number| format!("o{number}")).collect();
+    for id in &ids {
+        world.engine.submit(order(id, MODE), WAIT).await.unwrap();
+    }
+    let cut_down = || ids.iter().filter(|id| world.record(id).cut_down).count();
+    let mut minutes = 9;
+    while cut_down() == 0 {
+        minutes += 1;
+        // At the same time as a sweep, and then beside it.
+        tokio::time::sleep_until(world.start + secs(60 * minutes)).await;
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(cut_down() < ids.len(), "nobody had a turn");
+}
