@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prost::bytes::Bytes;
-use sled::{Batch, Db, IVec};
+use sled::{Batch, IVec};
 use tercet_core::ids::TransactionId;
 
 use super::{
@@ -22,7 +22,6 @@ use crate::store::{
 
 /// A batch of the database in the making.
 pub(super) struct Stage<'a> {
-    db: &'a Db,
     ids: &'a Ids,
     meta: Meta,
     changes: BTreeMap<Vec<u8>, Change>,
@@ -41,7 +40,6 @@ impl<'a> Stage<'a> {
     /// On top of everything applied so far, of which `meta` is the account.
     pub(super) fn new(ids: &'a Ids, meta: Meta) -> Self {
         Self {
-            db: ids.db(),
             ids,
             meta,
             changes: BTreeMap::new(),
@@ -160,7 +158,7 @@ impl<'a> Stage<'a> {
 
     /// A generation without ids is none any more.
     pub(super) fn forget_generation(&mut self, number: u32) -> sled::Result<()> {
-        for key in self.db.scan_prefix(keys::filter(number)).keys() {
+        for key in self.ids.db().scan_prefix(keys::filter(number)).keys() {
             self.set(key?.to_vec(), None)?;
         }
         self.meta.generations = self.meta.generations();
@@ -268,19 +266,18 @@ impl<'a> Stage<'a> {
 
     /// The key of this id, or of one that is new, and the place that stands there.
     fn locate(&mut self, id: &TransactionId) -> sled::Result<(Vec<u8>, Option<Place>)> {
-        for key in self.ids.keys(id) {
-            if let Some(value) = self.value(&key)? {
-                return Ok((key, Place::of_value(&value)));
-            }
-        }
-        Ok((self.ids.new_key(id), None))
+        let found = self.ids.find_by(id, |key| self.value(key))?;
+        Ok(match found {
+            Some((key, value)) => (key, Place::of_value(&value)),
+            None => (self.ids.new_key(id), None),
+        })
     }
 
     fn value(&mut self, key: &[u8]) -> sled::Result<Option<IVec>> {
         if let Some(change) = self.changes.get(key) {
             return Ok(change.after.clone());
         }
-        let before = self.db.get(key)?;
+        let before = self.ids.db().get(key)?;
         let after = before.clone();
         let value = before.clone();
         self.changes.insert(key.to_vec(), Change { before, after });
@@ -291,7 +288,7 @@ impl<'a> Stage<'a> {
         match self.changes.get_mut(&key) {
             Some(change) => change.after = after,
             None => {
-                let before = self.db.get(&key)?;
+                let before = self.ids.db().get(&key)?;
                 self.changes.insert(key, Change { before, after });
             }
         }

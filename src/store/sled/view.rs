@@ -29,7 +29,6 @@ pub(super) struct View {
 /// The durable state at one moment; nothing new becomes visible while this lives, so it should not live
 /// long.
 pub(super) struct Durable<'a> {
-    db: &'a Db,
     ids: &'a Ids,
     recent: RwLockReadGuard<'a, Recent>,
 }
@@ -70,7 +69,6 @@ impl View {
 
     pub(super) fn durable(&self) -> Durable<'_> {
         Durable {
-            db: self.ids.db(),
             ids: &self.ids,
             recent: self.recent.read(),
         }
@@ -98,7 +96,7 @@ impl Durable<'_> {
         before: Cursor,
         limit: usize,
     ) -> sled::Result<Vec<(Cursor, Option<Bytes>)>> {
-        let stored = self.db.range(listing.keys(0..before)).rev();
+        let stored = self.ids.db().range(listing.keys(0..before)).rev();
         let stored = self.uncovered(stored).map(|entry| {
             let (cursor, key, value) = entry?;
             let named = key.starts_with(b"B");
@@ -124,7 +122,7 @@ impl Durable<'_> {
     /// At most `limit` unfinished ones from a place on, oldest first.
     pub(super) fn unfinished(&self, from: Cursor, limit: usize) -> sled::Result<Vec<Unfinished>> {
         let range = from..Cursor::MAX;
-        let stored = self.db.range(keys::unfinished_in(range.clone()));
+        let stored = self.ids.db().range(keys::unfinished_in(range.clone()));
         let stored = self.uncovered(stored).filter_map(|entry| {
             let read = |(cursor, _, value): (Cursor, IVec, IVec)| {
                 let (due_ms, id) = keys::read_unfinished(&value)?;
@@ -153,7 +151,7 @@ impl Durable<'_> {
         let recent = self.recent.outlived(now_ms);
         let recent = recent.map(|(until_ms, cursor, id)| (until_ms, cursor, id.clone()));
         let mut found: BTreeSet<_> = recent.collect();
-        for entry in self.db.range(keys::kept_until(now_ms)) {
+        for entry in self.ids.db().range(keys::kept_until(now_ms)) {
             let (key, value) = entry?;
             while found.len() > limit {
                 found.pop_last();
@@ -184,7 +182,7 @@ impl Durable<'_> {
         first: Cursor,
         now_ms: UnixMs,
     ) -> sled::Result<Vec<(UnixMs, Cursor, TransactionId)>> {
-        let Some(Ok(pack)) = self.db.get(keys::pack(first))?.map(Pack::of_value) else {
+        let Some(Ok(pack)) = self.ids.db().get(keys::pack(first))?.map(Pack::of_value) else {
             return Ok(Vec::new());
         };
         let outlived = pack.heads().filter_map(|(cursor, head)| {
@@ -198,7 +196,7 @@ impl Durable<'_> {
     /// The places in packs below this one that nothing recent covers, newest first. A pack that can't be
     /// read counts as one place.
     fn packed(&self, before: Cursor) -> impl Iterator<Item = sled::Result<Place>> {
-        let packs = self.db.range(keys::packs(0..before)).rev();
+        let packs = self.ids.db().range(keys::packs(0..before)).rev();
         packs.flat_map(move |entry| match entry {
             Ok((key, value)) => {
                 let mut places = places_in(&key, value);
@@ -212,7 +210,7 @@ impl Durable<'_> {
     fn record(&self, place: Place) -> sled::Result<Option<Bytes>> {
         match self.recent.at(place.cursor) {
             Some(item) => Ok(item.entry.as_ref().map(|entry| entry.bytes.clone())),
-            None => gather(place, |key| self.db.get(key)),
+            None => gather(place, |key| self.ids.db().get(key)),
         }
     }
 
