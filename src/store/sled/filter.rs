@@ -17,7 +17,7 @@ pub(super) const FILTER_IDS_MAX: usize = 1024 * 1024 * 8 / BITS_PER_ID;
 /// In one value, without what stands around it.
 const PART_BYTES: usize = 16 * 1024;
 
-/// Made for some ids.
+/// Has some ids.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Filter {
     /// As many bits as a power of two.
@@ -39,16 +39,18 @@ struct Part {
 }
 
 impl Filter {
-    /// Of all these, which are at most [`FILTER_IDS_MAX`].
-    pub(super) fn of(prints: &[Print]) -> Self {
-        let bytes = (prints.len() * BITS_PER_ID / 8).next_power_of_two();
-        let mut bits = vec![0; bytes];
-        for print in prints {
-            for (byte, bit) in print.probes(bytes) {
-                bits[byte] |= bit;
-            }
-        }
+    /// For so many ids, at most [`FILTER_IDS_MAX`]: of more it says too often that one may be among them.
+    pub(super) fn for_ids(count: usize) -> Self {
+        let bytes = (count * BITS_PER_ID / 8).next_power_of_two();
+        let bits = vec![0; bytes];
         Self { bits }
+    }
+
+    /// One more.
+    pub(super) fn add(&mut self, print: Print) {
+        for (byte, bit) in print.probes(self.bits.len()) {
+            self.bits[byte] |= bit;
+        }
     }
 
     /// Whether this id may be among them.
@@ -109,6 +111,12 @@ mod tests {
     use super::*;
     use crate::mangle::{cases, mangled, manglings};
 
+    fn filter_of(prints: &[Print]) -> Filter {
+        let mut filter = Filter::for_ids(prints.len());
+        prints.iter().for_each(|print| filter.add(*print));
+        filter
+    }
+
     fn prints(name: &str, count: u32) -> Vec<Print> {
         let ids = (0..count).map(|number| format!("{name}-{number}"));
         ids.map(|id| Print::of(&id)).collect()
@@ -117,7 +125,7 @@ mod tests {
     #[test]
     fn every_id_may_be_there_that_is_and_hardly_any_other() {
         let there = prints("there", 50_000);
-        let filter = Filter::of(&there);
+        let filter = filter_of(&there);
         assert!(there.iter().all(|print| filter.may_have(*print)));
         let absent = prints("absent", 50_000);
         let taken = absent.iter().filter(|print| filter.may_have(**print));
@@ -127,7 +135,7 @@ mod tests {
 
     #[test]
     fn it_is_read_as_it_was_written_and_not_without_a_part() {
-        let filter = Filter::of(&prints("t", 50_000));
+        let filter = filter_of(&prints("t", 50_000));
         let values = filter.to_values();
         assert!(values.len() > 1);
         assert_eq!(Filter::of_values(&values), Some(filter));
@@ -149,7 +157,7 @@ mod tests {
 
         #[test]
         fn a_mangled_part_is_none_or_can_be_asked(manglings in manglings(), id in "[a-z]{1,9}") {
-            let bits = Filter::of(&prints("t", 9)).bits.into();
+            let bits = filter_of(&prints("t", 9)).bits.into();
             let part = Part { parts: 1, bits }.encode_to_vec();
             let sealed = frame::seal_bytes(&mangled(&part, &manglings));
             if let Some(read) = Filter::of_values(&[sealed.into()]) {

@@ -15,6 +15,8 @@ use std::{
     },
 };
 
+use parking_lot::RwLockWriteGuard;
+
 use super::{Shared, ids::Ids, medium::Medium, meta::Meta, recent::Item, stage::Stage};
 use crate::store::Cursor;
 
@@ -22,6 +24,8 @@ use crate::store::Cursor;
 /// nothing points to any more: were more than two of 8 MiB written without a sync, a power loss could find what
 /// was to replace them not there yet. It writes five to six times as much as it is given.
 const PIECE_BYTES: usize = 1024 * 1024;
+/// So many records are uncovered before others get at what is recent: some 0.1 ms.
+const UNCOVER_RECORDS: usize = 64;
 
 /// What the settling thread owns.
 pub(super) struct Settler {
@@ -62,7 +66,11 @@ impl Settler {
         let items = view.recent().up_to(batch);
         self.meta = put(view.ids(), &self.medium, self.meta.clone(), &items, batch)?;
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
-        view.recent_mut().settled(&items);
+        let mut recent = view.recent_mut();
+        for piece in items.chunks(UNCOVER_RECORDS) {
+            recent.settled(piece);
+            RwLockWriteGuard::bump(&mut recent);
+        }
         Ok(())
     }
 }

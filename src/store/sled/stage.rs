@@ -8,7 +8,7 @@ use tercet_core::ids::TransactionId;
 
 use super::{
     entry::Entry,
-    filter::Filter,
+    filter::Print,
     ids::Ids,
     keys::{self, Place},
     meta::{Meta, entry_digest},
@@ -118,6 +118,7 @@ impl<'a> Stage<'a> {
     /// `settled` is in the database.
     pub(super) fn finish(mut self, settled: u64) -> (Batch, Meta) {
         self.close_pack();
+        self.expect_ids();
         let mut batch = Batch::default();
         self.meta.settled = settled;
         for (key, Change { before, after }) in self.changes {
@@ -142,12 +143,22 @@ impl<'a> Stage<'a> {
         (batch, self.meta)
     }
 
+    /// Says which ids will be found in the youngest generation, before they can be.
+    fn expect_ids(&self) {
+        let youngest = self.ids.youngest();
+        let ids = self.changes.iter().filter_map(|(key, change)| {
+            change.after.as_ref()?;
+            let (number, id) = keys::read_id_key(key)?;
+            (number == youngest).then(|| Print::of(id.as_str()))
+        });
+        self.ids.expect(&ids.collect::<Vec<_>>());
+    }
+
     /// The ids that come from now on stand in this generation; those so far have this filter.
-    pub(super) fn begin_generation(&mut self, number: u32, filter: Option<&Filter>) {
+    pub(super) fn begin_generation(&mut self, number: u32, filter: Vec<IVec>) {
         let mut generations = self.meta.generations();
-        let values = filter.map(Filter::to_values).unwrap_or_default();
         if let Some(closed) = generations.last() {
-            for (part, value) in values.into_iter().enumerate() {
+            for (part, value) in filter.into_iter().enumerate() {
                 self.set_first(keys::filter_part(*closed, part), value);
             }
         }
