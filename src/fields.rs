@@ -22,6 +22,10 @@ pub(crate) fn fields(mut message: &[u8], inside: &[usize]) -> usize {
 /// The tag and the content of the first field, and what follows. The brackets of a group, which no
 /// message of ours has, are fields of their own.
 fn split_first(mut bytes: &[u8]) -> Option<(usize, &[u8], &[u8])> {
+    if bytes.is_empty() {
+        // To have prost say so would take memory, for each message.
+        return None;
+    }
     let key = decode_length_delimiter(&mut bytes).ok()?;
     let len = match key & 7 {
         0 => decode_length_delimiter(&mut bytes).map(|_| 0).ok()?,

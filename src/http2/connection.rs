@@ -11,7 +11,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Calls, HotCall, body::RequestBody, gather::Gather, hot, others, silence::silence};
+use super::{
+    Calls, HotCall,
+    body::RequestBody,
+    gather::Gather,
+    hot::{self, Ended},
+    others,
+    silence::silence,
+};
 
 /// From the connection to HTTP/2's first frames. Clients send them at once.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,14 +30,16 @@ const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 /// Past it a connection that only ever provokes errors is closed.
 const LOCAL_ERROR_RESET_STREAMS_MAX: usize = 1024;
 
-/// Hot calls that are begun before other tasks get their turn: they take microseconds each, and a client may
+/// Hot calls that are let in before other tasks get their turn: they take microseconds each, and a client may
 /// send hundreds in one go.
 const HOT_AT_ONCE: usize = 16;
+/// With those that are refused: they take less, and who is overloaded has to say so faster than calls come.
+const CALLS_AT_ONCE: usize = 256;
 
 /// What may happen beside frames that come.
 enum Event {
-    /// A hot call has been answered, or handed on.
-    Done,
+    /// A hot call has ended.
+    Hot(Ended),
     /// It is time to close.
     Close,
     /// The client has fallen silent.
@@ -89,10 +98,12 @@ async fn drive<H: HotCall, IO>(
     events.push(Either::Left(closing.boxed()));
     events.push(Either::Left(silence(pings).map(|()| Event::Silent).boxed()));
     poll_fn(|cx| {
+        let (mut calls_begun, mut hot) = (0_usize, 0_usize);
         loop {
             while let Poll::Ready(Some(event)) = events.poll_next_unpin(cx) {
                 match event {
-                    Event::Done => {}
+                    Event::Hot(Ended::Refused) => hot = hot.saturating_sub(1),
+                    Event::Hot(Ended::Otherwise) => {}
                     Event::Close => connection.graceful_shutdown(),
                     Event::Silent => {
                         tracing::debug!("a client fell silent");
@@ -100,8 +111,9 @@ async fn drive<H: HotCall, IO>(
                     }
                 }
             }
-            let mut hot = 0;
+            let before = calls_begun;
             while hot < HOT_AT_ONCE
+                && calls_begun < CALLS_AT_ONCE
                 && let Poll::Ready(next) = connection.poll_accept(cx)
             {
                 let (request, respond) = match next {
@@ -112,22 +124,21 @@ async fn drive<H: HotCall, IO>(
                     }
                     None => return Poll::Ready(()),
                 };
+                calls_begun += 1;
                 if hot::is_meant::<H>(&request) {
                     let answer = hot::answer(Arc::clone(&calls), request, respond);
-                    events.push(Either::Right(answer.map(|()| Event::Done)));
+                    events.push(Either::Right(answer.map(Event::Hot)));
                     hot += 1;
                 } else {
                     let request = request.map(RequestBody::new);
                     tokio::spawn(others::answer(calls.others.clone(), request, respond));
                 }
             }
-            match hot {
-                0 => return Poll::Pending,
-                HOT_AT_ONCE => {
+            if calls_begun == before {
+                if hot == HOT_AT_ONCE || calls_begun == CALLS_AT_ONCE {
                     cx.waker().wake_by_ref();
-                    return Poll::Pending;
                 }
-                _ => {}
+                return Poll::Pending;
             }
         }
     })

@@ -13,6 +13,15 @@ use super::{Calls, HotCall, body::RequestBody, frame::Incoming, others, panic::c
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
+/// How a hot call has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Or not even read, since its caller had given up by then.
+    Refused,
+    /// Answered, handed on, or given up later.
+    Otherwise,
+}
+
 /// Whether it is the hot call, in the usual words.
 pub(super) fn is_meant<H: HotCall>(request: &Request<RecvStream>) -> bool {
     let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
@@ -30,7 +39,7 @@ pub(super) async fn answer<H: HotCall>(
     calls: Arc<Calls<H>>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) {
+) -> Ended {
     let (mut head, mut stream) = request.into_parts();
     let mut incoming = Incoming::default();
     let bytes_max = calls.hot.message_bytes_max();
@@ -40,11 +49,11 @@ pub(super) async fn answer<H: HotCall>(
             let body = RequestBody::begun(incoming.take(), stream);
             let request = Request::from_parts(head, body);
             tokio::spawn(others::answer(calls.others.clone(), request, respond));
-            return;
+            return Ended::Otherwise;
         }
         Err(error) => {
             tracing::debug!(%error, "a request broke off");
-            return;
+            return Ended::Refused;
         }
     };
     drop(stream);
@@ -53,15 +62,16 @@ pub(super) async fn answer<H: HotCall>(
     let answer = tokio::select! {
         biased;
         answer = handler => answer,
-        _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => return Ended::Otherwise,
     };
-    let sent = match answer {
-        Ok(Ok(frame)) => reply(&mut respond, frame),
-        Ok(Err(status)) | Err(status) => refuse(&mut respond, status),
+    let (ended, sent) = match answer {
+        Ok(Ok(frame)) => (Ended::Otherwise, reply(&mut respond, frame)),
+        Ok(Err(status)) | Err(status) => (Ended::Refused, refuse(&mut respond, status)),
     };
     if let Err(error) = sent {
         tracing::debug!(%error, "an answer could not be sent");
     }
+    ended
 }
 
 /// The message and the trailers; none when it is not plainly one message. What has been read of it is

@@ -80,14 +80,17 @@ impl Reply {
 impl Promise {
     /// How it went; a reply that was dropped means that the store stopped.
     pub(super) fn wait(self) -> BoxFuture<'static, Result<(), StoreError>> {
-        let stopped = |_| Err(StoreError::Broken(closed()));
-        async move { self.0.await.unwrap_or_else(stopped) }.boxed()
+        self.kept().boxed()
     }
 
     /// The same for a commit: the receipt exists only after the store has said that it is durable.
     pub(super) fn receipt(self) -> BoxFuture<'static, Result<Receipt, StoreError>> {
-        let durable = self.wait();
-        async move { durable.await.map(|()| Receipt::acknowledge()) }.boxed()
+        async move { self.kept().await.map(|()| Receipt::acknowledge()) }.boxed()
+    }
+
+    async fn kept(self) -> Result<(), StoreError> {
+        let stopped = |_| Err(StoreError::Broken(closed()));
+        self.0.await.unwrap_or_else(stopped)
     }
 }
 

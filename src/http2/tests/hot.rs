@@ -6,26 +6,33 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use futures::future::join_all;
+
 use super::*;
 
-#[tokio::test]
-async fn however_many_calls_come_at_once_other_tasks_get_their_turn() {
-    /// Answers with what the other task has counted to.
-    #[derive(Clone)]
-    struct Turn(Arc<AtomicUsize>);
-    impl HotCall for Turn {
-        const PATH: &'static str = HOT;
+/// Answers, or refuses, with what another task has counted to.
+#[derive(Clone, Default)]
+struct Turn(Arc<AtomicUsize>);
 
-        fn message_bytes_max(&self) -> usize {
-            BYTES_MAX
-        }
+impl HotCall for Turn {
+    const PATH: &'static str = HOT;
 
-        async fn answer(self, _: HeaderMap, _: Bytes) -> Result<Bytes, Status> {
-            let turn = self.0.load(Ordering::SeqCst);
-            Ok(framed_bytes(turn.to_string().as_bytes()))
+    fn message_bytes_max(&self) -> usize {
+        BYTES_MAX
+    }
+
+    async fn answer(self, _: HeaderMap, message: Bytes) -> Result<Bytes, Status> {
+        let turn = self.0.load(Ordering::SeqCst).to_string();
+        match &*message {
+            b"refuse" => Err(Status::resource_exhausted(turn)),
+            _ => Ok(framed_bytes(turn.as_bytes())),
         }
     }
-    let turn = Turn(Arc::default());
+}
+
+/// What is told to as many calls as may come at once, while another task counts its turns.
+async fn told_at_once(message: &[u8]) -> Vec<Told> {
+    let turn = Turn::default();
     let counting = Arc::clone(&turn.0);
     tokio::spawn(poll_fn(move |cx| {
         counting.fetch_add(1, Ordering::SeqCst);
@@ -40,13 +47,24 @@ async fn however_many_calls_come_at_once_other_tasks_get_their_turn() {
     let mut calls = Vec::new();
     for _ in 0..STREAMS_MAX {
         // Nothing else runs meanwhile, so that the server finds all of them at once.
-        calls.push(it.send(request(HOT), &[&framed_bytes(b"")]).await);
+        calls.push(it.send(request(HOT), &[&framed_bytes(message)]).await);
     }
-    let mut turns = BTreeSet::new();
-    for call in calls {
-        turns.insert(call.await.expect("told").body);
-    }
+    let told = join_all(calls).await.into_iter();
+    told.map(|told| told.expect("told")).collect()
+}
+
+#[tokio::test]
+async fn however_many_calls_come_at_once_other_tasks_get_their_turn() {
+    let told = told_at_once(b"").await;
+    let turns: BTreeSet<_> = told.into_iter().map(|told| told.body).collect();
     assert!(turns.len() > 1, "all were answered in one turn");
+}
+
+#[tokio::test]
+async fn many_are_refused_in_one_turn() {
+    let told = told_at_once(b"refuse").await;
+    let turns: BTreeSet<_> = told.iter().map(|told| told.status().1.to_owned()).collect();
+    assert_eq!(turns.len(), 1, "{turns:?}");
 }
 
 #[tokio::test]
