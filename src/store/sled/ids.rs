@@ -44,16 +44,13 @@ impl Ids {
     /// # Errors
     /// When the database can't be read.
     pub(super) fn load(db: Db, enough: u64, meta: &Meta) -> sled::Result<Self> {
-        let numbers = meta.generations();
-        let generations = numbers.iter().enumerate().map(|(at, number)| {
-            let number = *number;
-            let filter = if at + 1 == numbers.len() {
-                growing(&db, number, enough)?
-            } else {
-                written(&db, number)?
-            };
+        let load = |number| {
+            let values = db.scan_prefix(keys::filter(number)).values();
+            let values = values.collect::<sled::Result<Vec<_>>>()?;
+            let filter = Filter::of_values(&values);
             Ok(Generation { number, filter })
-        });
+        };
+        let generations = meta.generations().into_iter().map(load);
         let generations = generations.collect::<sled::Result<_>>()?;
         Ok(Self {
             db,
@@ -104,6 +101,44 @@ impl Ids {
         keys::id(self.youngest(), id)
     }
 
+    /// Makes the filter of the youngest generation, unless it has one. That takes a second for each 100,000 ids,
+    /// and nothing may be put meanwhile: so a start leaves it to whoever puts. With too many ids there is none.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub(super) fn complete(&self) -> sled::Result<()> {
+        let youngest_has = |it: &Generation| it.filter.is_some();
+        if self.generations.read().last().is_some_and(youngest_has) {
+            return Ok(());
+        }
+        let filter = self.growing(self.youngest())?;
+        if let Some(youngest) = self.generations.write().last_mut() {
+            youngest.filter = filter;
+        }
+        Ok(())
+    }
+
+    /// A filter for this generation, with those that are in it; none when they are too many.
+    fn growing(&self, number: u32) -> sled::Result<Option<Filter>> {
+        let mut prints = Vec::new();
+        for key in self.db.scan_prefix(keys::ids_of(number)).keys() {
+            if let Some((_, id)) = keys::read_id_key(&key?) {
+                prints.push(Print::of(id.as_str()));
+            }
+            if prints.len() > FILTER_IDS_MAX {
+                return Ok(None);
+            }
+        }
+        let mut filter = Filter::for_ids(self.room().max(prints.len()));
+        prints.into_iter().for_each(|print| filter.add(print));
+        Ok(Some(filter))
+    }
+
+    /// How many ids a generation's filter is made for.
+    fn room(&self) -> usize {
+        usize::try_from(self.enough).map_or(FILTER_IDS_MAX, |enough| enough.min(FILTER_IDS_MAX))
+    }
+
     /// These are about to be put into the youngest generation.
     pub(super) fn expect(&self, prints: &[Print]) {
         let mut generations = self.generations.write();
@@ -122,6 +157,7 @@ impl Ids {
             return Ok(meta);
         }
         let unreadable = |error: sled::Error| format!("reading ids: {error}");
+        self.complete().map_err(unreadable)?;
         let (closed, filter) = self.closing();
         let emptied = self.emptied().map_err(unreadable)?;
         let next = closed + 1;
@@ -137,7 +173,7 @@ impl Ids {
         generations.retain(|it| !emptied.contains(&it.number));
         generations.push(Generation {
             number: next,
-            filter: Some(Filter::for_ids(room(self.enough))),
+            filter: Some(Filter::for_ids(self.room())),
         });
         Ok(meta)
     }
@@ -181,34 +217,6 @@ impl Ids {
         let generations = self.generations.read();
         generations.last().map_or(0, |it| it.number)
     }
-}
-
-/// How many ids the filter of a generation is made for that has so many when it is closed.
-fn room(enough: u64) -> usize {
-    usize::try_from(enough).map_or(FILTER_IDS_MAX, |enough| enough.min(FILTER_IDS_MAX))
-}
-
-/// The filter of the youngest generation, of what is in it; none when that is too much.
-fn growing(db: &Db, number: u32, enough: u64) -> sled::Result<Option<Filter>> {
-    let mut prints = Vec::new();
-    for key in db.scan_prefix(keys::ids_of(number)).keys() {
-        if let Some((_, id)) = keys::read_id_key(&key?) {
-            prints.push(Print::of(id.as_str()));
-        }
-        if prints.len() > FILTER_IDS_MAX {
-            return Ok(None);
-        }
-    }
-    let mut filter = Filter::for_ids(room(enough).max(prints.len()));
-    prints.into_iter().for_each(|print| filter.add(print));
-    Ok(Some(filter))
-}
-
-/// The filter of a closed generation; none when it has none that can be read.
-fn written(db: &Db, number: u32) -> sled::Result<Option<Filter>> {
-    let values = db.scan_prefix(keys::filter(number)).values();
-    let values = values.collect::<sled::Result<Vec<_>>>()?;
-    Ok(Filter::of_values(&values))
 }
 
 #[cfg(test)]
@@ -275,6 +283,7 @@ mod tests {
         drop(before);
         let after = opened(dir.path());
         assert_eq!(after.ids.generations().len(), 34);
+        after.ids.complete().expect("it is read");
         assert_found(&after, 1..100);
         let looked_into = (100..200).map(|number| after.ids.keys(&item(number, 1).1.id).len());
         let looked_into: usize = looked_into.sum();

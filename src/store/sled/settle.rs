@@ -45,20 +45,24 @@ impl Settler {
 
     /// Settles up to each batch that is named, and says so, until nobody names any or the medium fails.
     pub(super) fn run(mut self, named: &Receiver<u64>, settled: &Sender<u64>) {
+        let done = catch_unwind(AssertUnwindSafe(|| self.settle_each(named, settled)));
+        let reason = match done {
+            Ok(Ok(())) => return,
+            Ok(Err(reason)) => reason,
+            Err(panic) => format!("settling panicked: {}", panic_text(&*panic)),
+        };
+        self.shared.breaker.trip(reason);
+    }
+
+    fn settle_each(&mut self, named: &Receiver<u64>, settled: &Sender<u64>) -> Result<(), String> {
+        let completed = self.shared.view.ids().complete();
+        completed.map_err(|error| format!("reading ids: {error}"))?;
         for batch in named {
-            let done = catch_unwind(AssertUnwindSafe(|| self.settle(batch)));
-            let reason = match done {
-                Ok(Ok(())) => {
-                    // The writer may have ended.
-                    let _ = settled.send(batch);
-                    continue;
-                }
-                Ok(Err(reason)) => reason,
-                Err(panic) => format!("settling panicked: {}", panic_text(&*panic)),
-            };
-            self.shared.breaker.trip(reason);
-            return;
+            self.settle(batch)?;
+            // The writer may have ended.
+            let _ = settled.send(batch);
         }
+        Ok(())
     }
 
     pub(super) fn settle(&mut self, batch: u64) -> Result<(), String> {
