@@ -101,8 +101,8 @@ impl Ids {
         keys::id(self.youngest(), id)
     }
 
-    /// Makes the filter of the youngest generation, unless it has one. That takes a second for each 100,000 ids,
-    /// and nothing may be put meanwhile: so a start leaves it to whoever puts. With too many ids there is none.
+    /// Makes the filter of the youngest generation, unless it has one. All of its ids are read for that, and
+    /// nothing may be put meanwhile: so a start leaves it to whoever puts. With too many ids there is none.
     ///
     /// # Errors
     /// When the database can't be read.
