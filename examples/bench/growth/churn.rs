@@ -27,7 +27,7 @@ pub struct Point {
 /// Comes in one cycle; what came so many cycles ago goes.
 const BATCH: u64 = 20_000;
 const KEPT_BATCHES: u64 = 5;
-const CYCLES: u64 = 40;
+const CYCLES: u64 = 110;
 /// Commits under way at the same time.
 const AT_ONCE: usize = 4096;
 
