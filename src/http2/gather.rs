@@ -1,7 +1,10 @@
-//! Bytes of a connection that go out together.
+//! Bytes of a connection that go out together, and come in so many at a time.
 //!
 //! HTTP/2 writes whenever one of its streams has something to say, and each write is a call of the kernel,
 //! and wakes whoever reads. So what is written is kept for a [`Turn`] of all others, or until there is much of it.
+//!
+//! It reads as long as there is something to read, before it lets anybody look at it. So what it reads in one
+//! go is limited.
 
 use std::{
     io,
@@ -17,6 +20,10 @@ use crate::turn::Turn;
 const MUCH_BYTES: usize = 16 * 1024;
 /// While there is more than this nothing more is taken.
 const FULL_BYTES: usize = 64 * 1024;
+/// So much is read before it is the others' turn: some 130 small calls. A client that gives up on calls
+/// that wait to be read sends others instead, and when more than a connection may have have come and gone
+/// unseen, h2 takes that for an attack (RFC 9113, 10.5) and ends the connection.
+const READ_BYTES: usize = 64 * 1024;
 
 /// A stream of bytes, whose writes are gathered.
 #[derive(Debug)]
@@ -28,6 +35,9 @@ pub(crate) struct Gather<IO> {
     turn: Turn,
     /// The others have had their turn, and not everything has gone since.
     is_sending: bool,
+    /// How much was read since there was nothing to read, or the others had their turn.
+    read: usize,
+    reading: Turn,
 }
 
 impl<IO> Gather<IO> {
@@ -38,6 +48,8 @@ impl<IO> Gather<IO> {
             sent: 0,
             turn: Turn::default(),
             is_sending: false,
+            read: 0,
+            reading: Turn::default(),
         }
     }
 }
@@ -100,7 +112,17 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Gather<IO> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
+        if self.read >= READ_BYTES {
+            ready!(self.reading.poll(cx));
+            self.read = 0;
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        if read.is_pending() {
+            self.read = 0;
+        }
+        self.read += buffer.filled().len() - before;
+        read
     }
 }
 

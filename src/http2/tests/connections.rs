@@ -101,6 +101,49 @@ async fn told_to_close_it_takes_no_more_calls_and_ends_with_those_under_way() {
     }
 }
 
+/// A frame of HTTP/2 (RFC 9113, 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short frame");
+    let length = &length.to_be_bytes()[1..];
+    [length, &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// What the server finds in one go of a client that nobody has read, and whose patience is at an end.
+#[tokio::test]
+async fn a_client_that_gives_up_on_calls_before_they_are_read_keeps_its_connection() {
+    const HEADERS: u8 = 1;
+    const GOAWAY: u8 = 7;
+    // POST, http and a path, as HPACK has them (RFC 7541), and 4 KiB of metadata.
+    let path = u8::try_from(HOT.len()).expect("a short path");
+    let head = [&[0x83, 0x86, 0x04, path], HOT.as_bytes()].concat();
+    let long = [&head, &[0x00, 1, b'x', 0x7f, 0x81, 0x1f][..], &[b'x'; 4096]].concat();
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    sent.extend(frame(4, 0, 0, b"")); // SETTINGS
+    let mut stream = 1;
+    for _ in 0..2 * STREAMS_MAX {
+        sent.extend(frame(HEADERS, 0x4, stream, &long));
+        sent.extend(frame(3, 0, stream, &8_u32.to_be_bytes())); // RST_STREAM, CANCEL
+        stream += 2;
+    }
+    sent.extend(frame(HEADERS, 0x4, stream, &head));
+    sent.extend(frame(0, 0x1, stream, &framed_bytes(b"hello"))); // DATA
+    let (mut ours, theirs) = duplex(2 * sent.len());
+    ours.write_all(&sent).await.expect("there is room");
+    let (handlers, ..) = handlers();
+    let served = tokio::spawn(run(theirs, calls(&handlers), &CancellationToken::new()));
+    loop {
+        let mut head = [0; 9];
+        ours.read_exact(&mut head).await.expect("another frame");
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        ours.read_exact(&mut payload).await.expect("all of it");
+        assert_ne!(head[3], GOAWAY, "{}", payload.escape_ascii());
+        if head[3] == HEADERS && head[5..] == stream.to_be_bytes() {
+            break;
+        }
+    }
+    served.abort();
+}
+
 #[tokio::test]
 async fn told_to_close_it_does_not_wait_for_a_first_word() {
     let (_ours, theirs) = duplex(PIPE_BYTES);
