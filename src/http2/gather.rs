@@ -21,8 +21,8 @@ const MUCH_BYTES: usize = 16 * 1024;
 /// While there is more than this nothing more is taken.
 const FULL_BYTES: usize = 64 * 1024;
 /// So much is read before it is the others' turn: some 130 small calls. A client that gives up on calls
-/// that wait to be read sends others instead, and when more than a connection may have have come and gone
-/// unseen, h2 takes that for an attack (RFC 9113, 10.5) and ends the connection.
+/// that wait to be read sends others instead. When more have come and gone unseen than a connection may have
+/// at a time, h2 takes that for an attack (RFC 9113, 10.5) and ends the connection.
 const READ_BYTES: usize = 64 * 1024;
 
 /// A stream of bytes, whose writes are gathered.
