@@ -101,9 +101,13 @@ where
     }
 }
 
+/// Without the white space around its parts, which the library's parser cuts off and then counts all the
+/// same: it takes the wrong part of a text for a target, or panics.
 pub(super) fn log(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text)
-        .map(|_| text.to_owned())
+    let parts: Vec<_> = text.split(',').map(str::trim).collect();
+    let text = parts.join(",");
+    EnvFilter::try_new(&text)
+        .map(|_| text)
         .map_err(|error| format!("{error}; write for example info, or warn,tercet=debug"))
 }
 

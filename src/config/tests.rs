@@ -264,3 +264,14 @@ fn rust_log_counts_unless_tercet_log_is_set() {
     sources.environment.push(variable("TERCET_LOG", "warn"));
     assert_eq!(*sources.load().expect("it is valid").log, "warn");
 }
+
+#[test]
+fn white_space_in_a_log_filter_changes_nothing() {
+    for (text, meant) in [
+        (" info , tercet=debug\t", "info,tercet=debug"),
+        ("\tA\u{a1}=", "A\u{a1}="),
+    ] {
+        let (_file, sources) = file(&format!("log = {text:?}"));
+        assert_eq!(*sources.load().expect("it is valid").log, meant);
+    }
+}
