@@ -1,7 +1,8 @@
 //! The reference implementation: everything in memory, with the faults that tests need.
 //!
 //! A commit is acknowledged at once, without a thread or a timer, so it works in a paused runtime and
-//! in simulated time. [`hold`](MemoryStore::hold) opens the gap between a write and its sync;
+//! in simulated time. [`hold`](MemoryStore::hold) opens the gap between a write and its sync,
+//! [`hold_acknowledgements`](MemoryStore::hold_acknowledgements) that between a sync and hearing of it;
 //! [`crash`](MemoryStore::crash) is what the next process finds.
 
 use std::{
@@ -38,6 +39,8 @@ struct Inner {
     table: Table,
     /// Writes between their commit and their sync, in order; none: the gate is open.
     gate: Option<VecDeque<Write>>,
+    /// What has become durable and is acknowledged later; none: at once.
+    unsaid: Option<Vec<(Reply, Result<(), StoreError>)>>,
     faults: BTreeMap<u64, Fault>,
     commits_seen: u64,
     counters: Counters,
@@ -130,9 +133,18 @@ impl MemoryStore {
         records.collect()
     }
 
-    /// Lets all held writes become durable, in order, and opens the gate.
+    /// From now on writes are durable and can be read, but not acknowledged until
+    /// [`release`](Self::release): who has written hears of it later than others read it.
+    pub fn hold_acknowledgements(&self) {
+        self.inner.lock().unsaid.get_or_insert_default();
+    }
+
+    /// Lets all held writes become durable, in order, and opens the gate; acknowledges all that are.
     pub fn release(&self) {
         let mut inner = self.inner.lock();
+        for (reply, result) in inner.unsaid.take().into_iter().flatten() {
+            reply.send(result);
+        }
         for write in inner.gate.take().into_iter().flatten() {
             self.perform(&mut inner, write);
         }
@@ -273,7 +285,10 @@ impl MemoryStore {
             inner.counters.commits += 1;
             inner.counters.syncs += 1;
         }
-        write.reply.send(result);
+        match &mut inner.unsaid {
+            Some(unsaid) => unsaid.push((write.reply, result)),
+            None => write.reply.send(result),
+        }
     }
 }
 

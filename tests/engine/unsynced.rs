@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     common::{WAIT, id},
-    support::{World, millis, outcome, patient, secs},
+    support::{World, millis, order, outcome, patient, secs},
 };
 
 type Caller = JoinHandle<Result<Arc<Record>, EngineError>>;
@@ -84,6 +84,32 @@ async fn a_submit_that_attaches_while_a_decision_is_synced_hears_only_what_is_du
     assert!(!attached.is_finished());
     world.store.release();
     assert_eq!(outcome(&attached.await.unwrap().unwrap()), Outcome::Success);
+}
+
+/// Between a sync and the moment at which its transaction's driver hears of it, others read the record.
+#[tokio::test(start_paused = true)]
+async fn a_submit_that_attaches_hears_nothing_older_than_what_others_have_read() {
+    let world = World::new();
+    world.ledger.down("money");
+    world.store.hold_acknowledgements();
+    let caller = world.submit(order("o", ReplyMode::Accepted), WAIT);
+    tokio::time::sleep(millis(1)).await;
+    world.store.release();
+    world.store.hold_acknowledgements();
+    let accepted = caller.await.unwrap().unwrap();
+    tokio::time::sleep(millis(1)).await;
+    let read = world.record("o").revision;
+    assert!(
+        read > accepted.revision,
+        "an attempt that failed is on record"
+    );
+    let attached = world.submit(order("o", ReplyMode::Accepted), WAIT);
+    tokio::time::sleep(millis(1)).await;
+    world.store.release();
+    let heard = attached.await.unwrap().unwrap();
+    assert!(heard.revision >= read, "{} after {read}", heard.revision);
+    world.ledger.up("money");
+    world.end_of("o").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,6 +24,9 @@ use super::{plan::Setup, trace::Trace};
 /// A sync usually takes this long, and now and then much longer.
 const SYNC_MS: Range<u64> = 1..12;
 const SYNC_SLOW_MS: Range<u64> = 100..2_000;
+/// Meanwhile everybody can read what was synced, and who has written it doesn't know yet.
+const ACKNOWLEDGED_AFTER_MS: Range<u64> = 0..5;
+const ACKNOWLEDGED_LATE_AFTER_MS: Range<u64> = 50..1_000;
 
 /// What is left of a store when its process is gone.
 #[derive(Clone)]
@@ -265,15 +268,27 @@ impl Syncing {
             let sync_ms = self.rng.u64(if slow { SYNC_SLOW_MS } else { SYNC_MS });
             tokio::time::sleep(Duration::from_millis(sync_ms)).await;
             let synced: Vec<Write> = self.queue.lock().drain(..batch).collect();
-            for Write { what, done } in synced {
-                let result = what.perform(&self.platter);
-                match (&what, &result) {
-                    (What::Commit(record), Ok(_)) => self.trace.stored(record),
-                    (_, Err(StoreError::Broken(_))) => self.broken.cancel(),
-                    (_, Ok(_) | Err(_)) => {}
-                }
+            let results: Vec<_> = synced.iter().map(|it| self.perform(&it.what)).collect();
+            let late = self.rng.u8(..6) == 0 && self.setup.has_bad_luck();
+            let after_ms = if late {
+                ACKNOWLEDGED_LATE_AFTER_MS
+            } else {
+                ACKNOWLEDGED_AFTER_MS
+            };
+            tokio::time::sleep(Duration::from_millis(self.rng.u64(after_ms))).await;
+            for (Write { done, .. }, result) in synced.into_iter().zip(results) {
                 let _ = done.send(result); // a commit that nobody waits for still happens
             }
         }
+    }
+
+    fn perform(&self, what: &What) -> Result<Receipt, StoreError> {
+        let result = what.perform(&self.platter);
+        match (what, &result) {
+            (What::Commit(record), Ok(_)) => self.trace.stored(record),
+            (_, Err(StoreError::Broken(_))) => self.broken.cancel(),
+            (_, Ok(_) | Err(_)) => {}
+        }
+        result
     }
 }

@@ -49,10 +49,9 @@ impl Drive {
             let known = draft.record().origin.digest;
             let same = known.is_none_or(|digest| digest == submission.new.digest);
             if same {
-                self.done(reply, false);
-            } else {
-                reply.refuse(EngineError::IdReused(self.id.clone()));
+                return self.answer(reply, false, Ok(())).await;
             }
+            reply.refuse(EngineError::IdReused(self.id.clone()));
             return Ok(());
         }
         match self.admit(&submission) {
@@ -119,7 +118,7 @@ impl Drive {
     async fn create(&mut self, origin: Origin, step: Step, reply: Reply) -> Result<(), StoreError> {
         self.draft = Some(Draft::create(&self.id, origin, step.next.clone()));
         let applied = self.apply(step, "client", None).await;
-        self.answer(reply, true, applied)
+        self.answer(reply, true, applied).await
     }
 
     async fn ask(
@@ -145,16 +144,20 @@ impl Drive {
         if let (true, Some(wait)) = (asks_commit && self.is_undecided_two_state(), wait) {
             self.timers.arm(Timer::FirstWait, Instant::now() + wait);
         }
-        self.answer(reply, asks_commit, applied)
+        self.answer(reply, asks_commit, applied).await
     }
 
-    /// Answers a command that changes the transaction.
-    fn answer(
+    /// Answers a command, with nothing older than anybody has read by now (S8).
+    async fn answer(
         &mut self,
         reply: Reply,
         first: bool,
         applied: Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        let applied = match applied {
+            Ok(()) => self.catch_up().await,
+            failed => failed,
+        };
         match &applied {
             Ok(()) => self.done(reply, first),
             Err(error) => reply.refuse(error.clone().into()),

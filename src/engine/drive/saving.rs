@@ -46,11 +46,18 @@ impl Drive {
 
     pub(super) async fn end_saving(&mut self) -> Result<(), StoreError> {
         self.save_again = false;
-        if let Some(saving) = self.saving.take() {
-            let (record, result) = saving.await;
-            self.show(record, &result?);
+        self.catch_up().await
+    }
+
+    /// Waits for the commit under way: readers of the store may see it before its driver hears of it.
+    pub(super) async fn catch_up(&mut self) -> Result<(), StoreError> {
+        match self.saving.take() {
+            Some(saving) => {
+                let (record, result) = saving.await;
+                self.saved(record, result)
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn seal(&mut self) -> Arc<Record> {
