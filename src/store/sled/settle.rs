@@ -17,7 +17,9 @@ use std::{
 
 use parking_lot::RwLockWriteGuard;
 
-use super::{Shared, ids::Ids, medium::Medium, meta::Meta, recent::Item, stage::Stage};
+use super::{
+    Shared, ids::Ids, keys::Place, medium::Medium, meta::Meta, recent::Item, stage::Stage,
+};
 use crate::store::Cursor;
 
 /// A piece that has this many bytes takes no more. Each is synced, because sled uses segments again that
@@ -79,7 +81,9 @@ impl Settler {
     }
 }
 
-/// Puts these into the database, durably, and says in its account that it has everything up to this batch.
+/// Puts these into the database, durably, looks whether they are there, and says then in its account that it has
+/// everything up to this batch. With that account, the last thing written, what sled wrote while it was read is
+/// synced too.
 pub(super) fn put(
     ids: &Ids,
     medium: &Medium,
@@ -89,22 +93,45 @@ pub(super) fn put(
 ) -> Result<Meta, String> {
     let unreadable = |error: sled::Error| format!("reading before a write: {error}");
     let mut stage = Stage::new(ids, meta.clone());
-    for (cursor, item) in items {
+    let mut begun = 0;
+    for (index, (cursor, item)) in items.iter().enumerate() {
         match &item.entry {
             Some(entry) if item.in_tree => stage.put(*cursor, entry).map_err(unreadable)?,
             Some(entry) => stage.put_first(*cursor, entry),
             None => stage.remove(*cursor, &item.id).map_err(unreadable)?,
         }
-        if stage.bytes() >= PIECE_BYTES {
+        let end = index + 1;
+        if stage.bytes() >= PIECE_BYTES || end == items.len() {
             let (piece, account) = stage.finish(meta.settled);
             medium.write(ids.db(), piece)?;
+            read_back(ids, &items[begun..end])?;
             meta = ids.turn(medium, account)?;
             stage = Stage::new(ids, meta.clone());
+            begun = end;
         }
     }
-    let (piece, meta) = stage.finish(batch);
-    medium.write(ids.db(), piece)?;
-    ids.turn(medium, meta)
+    let (account, meta) = stage.finish(batch);
+    medium.write(ids.db(), account)?;
+    Ok(meta)
+}
+
+/// Finds each id that was put, where it was put; what comes next rests on that. And sled needs somebody who
+/// reads: while nobody does, it keeps what it has replaced in memory, and its file grows by a third more
+/// (docs/performance.md).
+fn read_back(ids: &Ids, items: &[(Cursor, Item)]) -> Result<(), String> {
+    for (cursor, item) in items.iter().filter(|(_, item)| item.entry.is_some()) {
+        let found = ids.find(&item.id);
+        let found = found.map_err(|error| format!("reading back what was written: {error}"))?;
+        let place = found.and_then(|(_, value)| Place::of_value(&value));
+        let at = place.map(|place| place.cursor);
+        if at != Some(*cursor) {
+            let id = &item.id;
+            return Err(format!(
+                "{id} was put at {cursor}, and is found at {at:?}: the index of ids is wrong"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What a panic said.
@@ -119,7 +146,6 @@ mod tests {
     use super::*;
     use crate::store::sled::{
         journal::{Batch, Change},
-        keys::Place,
         open::Opened,
         recent::Recent,
         tests::{item, opened},
@@ -166,6 +192,21 @@ mod tests {
         drop(after);
         let verified = verify(dir.path(), &mut |_| {}).expect("it is read");
         assert_eq!(verified.problems, [""; 0]);
+    }
+
+    #[test]
+    fn an_id_that_is_not_found_where_it_was_put_stops_everything() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let opened = opened(dir.path());
+        let there: Vec<_> = (1..=3).map(|number| item(number, 1)).collect();
+        let (meta, settled) = (opened.meta.clone(), opened.meta.settled);
+        let meta = put(&opened.ids, &opened.medium, meta, &there, settled);
+        assert!(meta.is_ok(), "{meta:?}");
+        let elsewhere = (9, there[0].1.clone());
+        for (wrong, at) in [(elsewhere, "at Some(1)"), (item(4, 1), "at None")] {
+            let error = read_back(&opened.ids, &[wrong]).expect_err("it isn't there");
+            assert!(error.contains(at), "{error}");
+        }
     }
 
     #[test]
