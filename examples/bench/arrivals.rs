@@ -1,19 +1,19 @@
 //! Transactions that arrive at a rate, whatever becomes of those before: clients that don't wait for each other.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::{calls::is_refused, load::scattered_id, wire::Wire};
+use crate::{
+    load::scattered_id,
+    wire::{Call, Wire},
+};
 
 /// How long a client waits for its answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at who has arrived meanwhile.
-const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(4);
 
 /// A flow of arrivals.
 pub struct Flow<'a> {
@@ -54,9 +54,8 @@ impl Flow<'_> {
         collect(ended).await
     }
 
-    async fn send(&self, begun: Instant, sender: UnboundedSender<Arrival>) {
-        let prefix: Arc<str> = self.prefix.into();
-        let mut wires = self.wires.iter().cycle();
+    async fn send(&self, begun: Instant, ended: UnboundedSender<Arrival>) {
+        let wires = self.wires.len() as u64;
         let mut sent = 0;
         let mut tick = tokio::time::interval(TICK);
         let mut since = Duration::ZERO;
@@ -65,35 +64,26 @@ impl Flow<'_> {
             tick.tick().await;
             since = begun.elapsed().min(self.lasts);
             let due = (since.as_secs_f64() * self.per_s) as u64;
-            for number in sent..due {
-                let Some(wire) = wires.next() else { return };
-                // By the plan: an arrival that this process is late with has waited all the same.
-                let at = Duration::from_secs_f64(number as f64 / self.per_s);
-                let id = scattered_id(&prefix, number);
-                tokio::spawn(one(wire.clone(), id, begun, at, sender.clone()));
+            for (nth, wire) in self.wires.iter().enumerate() {
+                let mine = (sent..due).filter(|number| number % wires == nth as u64);
+                let calls: Vec<_> = mine.map(|it| self.one(it, begun, &ended)).collect();
+                if !calls.is_empty() {
+                    wire.call(calls);
+                }
             }
             sent = due.max(sent);
         }
     }
-}
 
-async fn one(
-    wire: Wire,
-    id: String,
-    begun: Instant,
-    at: Duration,
-    sender: UnboundedSender<Arrival>,
-) {
-    let ended = tokio::time::timeout(PATIENCE, wire.transact(&id)).await;
-    let end = match ended {
-        Err(_) => End::GaveUp,
-        Ok(Ok(())) => End::Succeeded,
-        Ok(Err(error)) if is_refused(&error) => End::Refused,
-        Ok(Err(_)) => End::Failed,
-    };
-    let answered = begun.elapsed();
-    // Whoever listens does so to the end.
-    let _ = sender.send(Arrival { at, answered, end });
+    fn one(&self, number: u64, begun: Instant, ended: &UnboundedSender<Arrival>) -> Call {
+        Call {
+            id: scattered_id(self.prefix, number),
+            begun,
+            // By the plan: an arrival that this process is late with has waited all the same.
+            at: Duration::from_secs_f64(number as f64 / self.per_s),
+            ended: ended.clone(),
+        }
+    }
 }
 
 async fn collect(mut ended: UnboundedReceiver<Arrival>) -> Vec<Arrival> {

@@ -13,6 +13,7 @@ mod arrivals;
 mod calls;
 mod check;
 mod disk;
+mod frames;
 mod growth;
 mod guard;
 mod json;

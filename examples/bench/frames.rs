@@ -1,0 +1,267 @@
+//! The frames of HTTP/2, as far as a client needs them that sends the same small request again and again.
+//!
+//! Nothing that the coordinator sends is kept between two blocks of headers: its table has no room.
+
+use anyhow::{Context as _, bail, ensure};
+use prost::bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// Before any update.
+const WINDOW_BYTES: u32 = 65_535;
+const FRAME_BYTES_MAX: usize = 16 * 1024;
+const HEAD_BYTES: usize = 9;
+
+const DATA: u8 = 0x0;
+const HEADERS: u8 = 0x1;
+const RST_STREAM: u8 = 0x3;
+const SETTINGS: u8 = 0x4;
+const PING: u8 = 0x6;
+const GOAWAY: u8 = 0x7;
+const WINDOW_UPDATE: u8 = 0x8;
+
+const ACK: u8 = 0x1;
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+const PADDED_OR_PRIORITY: u8 = 0x28;
+
+const HEADER_TABLE_SIZE: u16 = 0x1;
+const ENABLE_PUSH: u16 = 0x2;
+const MAX_CONCURRENT_STREAMS: u16 = 0x3;
+const INITIAL_WINDOW_SIZE: u16 = 0x4;
+
+const CANCEL: u32 = 0x8;
+
+/// What a client has to know of.
+pub enum Frame {
+    Data {
+        stream: u32,
+        data: Bytes,
+        last: bool,
+    },
+    Headers {
+        stream: u32,
+        status: Option<Status>,
+        last: bool,
+    },
+    Reset {
+        stream: u32,
+    },
+    Settings {
+        streams_max: Option<u32>,
+    },
+    Ping(Bytes),
+    /// More may be sent on the connection.
+    Window(u32),
+    Other,
+}
+
+/// What `grpc-status` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Ok,
+    ResourceExhausted,
+    Other,
+}
+
+/// How a connection begins.
+pub fn preface(out: &mut BytesMut) {
+    out.put_slice(PREFACE);
+    let settings = [
+        (HEADER_TABLE_SIZE, 0),
+        (ENABLE_PUSH, 0),
+        (INITIAL_WINDOW_SIZE, STREAM_WINDOW_BYTES),
+    ];
+    head(out, 6 * settings.len(), SETTINGS, 0, 0);
+    for (name, value) in settings {
+        out.put_u16(name);
+        out.put_u32(value);
+    }
+    window(out, CONNECTION_WINDOW_BYTES - WINDOW_BYTES);
+}
+
+/// A call: its headers, and all of its request.
+pub fn call(out: &mut BytesMut, stream: u32, headers: &[u8], data: &[u8]) -> anyhow::Result<()> {
+    ensure!(
+        data.len() <= FRAME_BYTES_MAX,
+        "a request of {} bytes does not fit a frame",
+        data.len()
+    );
+    head(out, headers.len(), HEADERS, END_HEADERS, stream);
+    out.put_slice(headers);
+    head(out, data.len(), DATA, END_STREAM, stream);
+    out.put_slice(data);
+    Ok(())
+}
+
+/// Nobody waits for this answer any more.
+pub fn cancel(out: &mut BytesMut, stream: u32) {
+    head(out, 4, RST_STREAM, 0, stream);
+    out.put_u32(CANCEL);
+}
+
+pub fn settings_taken(out: &mut BytesMut) {
+    head(out, 0, SETTINGS, ACK, 0);
+}
+
+pub fn pong(out: &mut BytesMut, ping: &[u8]) {
+    head(out, ping.len(), PING, ACK, 0);
+    out.put_slice(ping);
+}
+
+/// So much more may be received on the connection.
+pub fn window(out: &mut BytesMut, bytes: u32) {
+    head(out, 4, WINDOW_UPDATE, 0, 0);
+    out.put_u32(bytes);
+}
+
+fn head(out: &mut BytesMut, len: usize, kind: u8, flags: u8, stream: u32) {
+    out.put_uint(len as u64, 3);
+    out.put_u8(kind);
+    out.put_u8(flags);
+    out.put_u32(stream);
+}
+
+/// Takes the next frame, once all of it is there.
+pub fn take(inbox: &mut BytesMut) -> anyhow::Result<Option<Frame>> {
+    let Some(mut head) = inbox.get(..HEAD_BYTES) else {
+        return Ok(None);
+    };
+    let len = usize::try_from(head.get_uint(3))?;
+    let (kind, flags, stream) = (head.get_u8(), head.get_u8(), head.get_u32());
+    if inbox.len() < HEAD_BYTES + len {
+        return Ok(None);
+    }
+    inbox.advance(HEAD_BYTES);
+    let mut body = inbox.split_to(len).freeze();
+    if matches!(kind, DATA | HEADERS) && flags & PADDED_OR_PRIORITY != 0 {
+        bail!("a padded frame, which the coordinator never sends");
+    }
+    let last = flags & END_STREAM != 0;
+    Ok(Some(match kind {
+        DATA => Frame::Data {
+            stream,
+            data: body,
+            last,
+        },
+        HEADERS => {
+            ensure!(flags & END_HEADERS != 0, "headers of more than one frame");
+            let status = status(&body)?;
+            Frame::Headers {
+                stream,
+                status,
+                last,
+            }
+        }
+        RST_STREAM => Frame::Reset { stream },
+        SETTINGS if flags & ACK == 0 => {
+            let mut streams_max = None;
+            while body.len() >= 6 {
+                let (name, value) = (body.get_u16(), body.get_u32());
+                if name == MAX_CONCURRENT_STREAMS {
+                    streams_max = Some(value);
+                }
+            }
+            Frame::Settings { streams_max }
+        }
+        PING if flags & ACK == 0 => Frame::Ping(body),
+        GOAWAY => bail!("the coordinator has closed the connection: {body:?}"),
+        WINDOW_UPDATE if stream == 0 => Frame::Window(body.try_get_u32()?),
+        _ => Frame::Other,
+    }))
+}
+
+/// The headers of a call, the first time and any other time: each is then one byte, by its place in the
+/// coordinator's table.
+pub fn headers(authority: &str, path: &str, timeout: &str) -> (Bytes, Bytes) {
+    const POST: u8 = 0x83;
+    const HTTP: u8 = 0x86;
+    const ADDED: u8 = 0x40;
+    const INDEXED: u8 = 0x80;
+    const FIRST_ADDED: u8 = 62;
+    let named = [(4, path), (1, authority), (31, "application/grpc")];
+    let unnamed = [("te", "trailers"), ("grpc-timeout", timeout)];
+    let mut first = BytesMut::from(&[POST, HTTP][..]);
+    for (name, value) in named {
+        first.put_u8(ADDED | name);
+        text(&mut first, value);
+    }
+    for (name, value) in unnamed {
+        first.put_u8(ADDED);
+        text(&mut first, name);
+        text(&mut first, value);
+    }
+    let added = (named.len() + unnamed.len()) as u8;
+    let places = (FIRST_ADDED..FIRST_ADDED + added).rev();
+    let again = [POST, HTTP].into_iter();
+    let again = again.chain(places.map(|place| INDEXED | place)).collect();
+    (first.freeze(), again)
+}
+
+fn text(out: &mut BytesMut, text: &str) {
+    // All of them are shorter than what takes more than one byte.
+    out.put_u8(text.len() as u8 & 0x7f);
+    out.put_slice(text.as_bytes());
+}
+
+/// What a block of headers says of `grpc-status`, if it does.
+fn status(mut block: &[u8]) -> anyhow::Result<Option<Status>> {
+    /// As it stands, and as Huffman's code has it.
+    const NAME: [&[u8]; 2] = [b"grpc-status", b"\x9a\xca\xc8\xb2\x12\x34\xda\x8f"];
+    const OK: [&[u8]; 2] = [b"0", b"\x07"];
+    const RESOURCE_EXHAUSTED: [&[u8]; 2] = [b"8", b"\x7b"];
+    while let Some(&first) = block.first() {
+        if first & 0x80 != 0 {
+            integer(&mut block, 7)?;
+            continue;
+        }
+        if first & 0xe0 == 0x20 {
+            integer(&mut block, 5)?;
+            continue;
+        }
+        let prefix = if first & 0x40 != 0 { 6 } else { 4 };
+        let named = integer(&mut block, prefix)? != 0;
+        let is_status = !named && {
+            let (coded, name) = string(&mut block)?;
+            name == NAME[usize::from(coded)]
+        };
+        let (coded, value) = string(&mut block)?;
+        if is_status {
+            return Ok(Some(match usize::from(coded) {
+                coded if value == OK[coded] => Status::Ok,
+                coded if value == RESOURCE_EXHAUSTED[coded] => Status::ResourceExhausted,
+                _ => Status::Other,
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether it is coded, and its bytes.
+fn string<'a>(block: &mut &'a [u8]) -> anyhow::Result<(bool, &'a [u8])> {
+    const CUT: &str = "headers are cut short";
+    let coded = block.first().context(CUT)? & 0x80 != 0;
+    let len = integer(block, 7)?;
+    block
+        .split_off(..len)
+        .map(|bytes| (coded, bytes))
+        .context(CUT)
+}
+
+/// In so many bits of the first byte, and more bytes if they are all set.
+fn integer(block: &mut &[u8], bits: u8) -> anyhow::Result<usize> {
+    let mask = (1_usize << bits) - 1;
+    let mut value = usize::from(block.try_get_u8()?) & mask;
+    if value < mask {
+        return Ok(value);
+    }
+    for shift in (0..28).step_by(7) {
+        let byte = usize::from(block.try_get_u8()?);
+        value += (byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    bail!("a number in headers has more than 28 bits")
+}
