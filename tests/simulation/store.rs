@@ -24,9 +24,8 @@ use super::{plan::Setup, trace::Trace};
 /// A sync usually takes this long, and now and then much longer.
 const SYNC_MS: Range<u64> = 1..12;
 const SYNC_SLOW_MS: Range<u64> = 100..2_000;
-/// Meanwhile everybody can read what was synced, and who has written it doesn't know yet.
-const ACKNOWLEDGED_AFTER_MS: Range<u64> = 0..5;
-const ACKNOWLEDGED_LATE_AFTER_MS: Range<u64> = 50..1_000;
+/// Now and then everybody can read for so long what was synced, and who has written it doesn't know yet.
+const ACKNOWLEDGED_AFTER_MS: Range<u64> = 50..500;
 
 /// What is left of a store when its process is gone.
 #[derive(Clone)]
@@ -269,13 +268,10 @@ impl Syncing {
             tokio::time::sleep(Duration::from_millis(sync_ms)).await;
             let synced: Vec<Write> = self.queue.lock().drain(..batch).collect();
             let results: Vec<_> = synced.iter().map(|it| self.perform(&it.what)).collect();
-            let late = self.rng.u8(..6) == 0 && self.setup.has_bad_luck();
-            let after_ms = if late {
-                ACKNOWLEDGED_LATE_AFTER_MS
-            } else {
-                ACKNOWLEDGED_AFTER_MS
-            };
-            tokio::time::sleep(Duration::from_millis(self.rng.u64(after_ms))).await;
+            if self.rng.u8(..6) == 0 && self.setup.has_bad_luck() {
+                let after_ms = self.rng.u64(ACKNOWLEDGED_AFTER_MS);
+                tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            }
             for (Write { done, .. }, result) in synced.into_iter().zip(results) {
                 let _ = done.send(result); // a commit that nobody waits for still happens
             }
