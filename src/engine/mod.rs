@@ -168,6 +168,12 @@ impl Engine {
         branches.try_for_each(|branch| self.inner.check_target(branch))
     }
 
+    /// Whether any transaction can be taken on right now.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.inner.admission.refusal_if_full().is_none()
+    }
+
     /// Whether a transaction of this id can be taken on or is known. Costs next to nothing, so that a
     /// refusal can come before anything else is done for it; what is let through may still be refused.
     ///

@@ -9,7 +9,7 @@ use tonic::{
     codegen::http::{HeaderMap, HeaderValue, Method, Request, Response, header::CONTENT_TYPE},
 };
 
-use super::{Calls, HotCall, body::RequestBody, frame::Incoming, others, panic::caught};
+use super::{Calls, HotCall, Refusal, body::RequestBody, frame::Incoming, others, panic::caught};
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
@@ -66,7 +66,8 @@ pub(super) async fn answer<H: HotCall>(
     };
     let (ended, sent) = match answer {
         Ok(Ok(frame)) => (Ended::Otherwise, reply(&mut respond, frame)),
-        Ok(Err(status)) | Err(status) => (Ended::Refused, refuse(&mut respond, status)),
+        Ok(Err(refusal)) => (Ended::Refused, refuse(&mut respond, refusal)),
+        Err(fault) => (Ended::Refused, refuse(&mut respond, fault.into())),
     };
     if let Err(error) = sent {
         tracing::debug!(%error, "an answer could not be sent");
@@ -108,7 +109,8 @@ fn reply(respond: &mut SendResponse<Bytes>, frame: Bytes) -> Result<(), h2::Erro
     stream.send_trailers(trailers)
 }
 
-fn refuse(respond: &mut SendResponse<Bytes>, status: Status) -> Result<(), h2::Error> {
-    let sent = respond.send_response(status.into_http(), true);
-    sent.map(drop)
+fn refuse(respond: &mut SendResponse<Bytes>, refusal: Refusal) -> Result<(), h2::Error> {
+    let mut head = Response::new(());
+    *head.headers_mut() = refusal.0;
+    respond.send_response(head, true).map(drop)
 }

@@ -59,7 +59,18 @@ pub trait HotCall: Clone + Send + Sync + 'static {
         self,
         headers: HeaderMap,
         message: Bytes,
-    ) -> impl Future<Output = Result<Bytes, Status>> + Send;
+    ) -> impl Future<Output = Result<Bytes, Refusal>> + Send;
+}
+
+/// An answer without a message: a status, in the headers that say it. One that many are given can be kept, and
+/// copied for each.
+#[derive(Clone, Debug)]
+pub struct Refusal(HeaderMap);
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self(status.into_http::<()>().into_parts().0.headers)
+    }
 }
 
 #[cfg(test)]

@@ -49,9 +49,6 @@ impl Coordinator {
         metadata: &MetadataMap,
         request: pb::SubmitTransactionRequest,
     ) -> Result<pb::SubmitTransactionResponse, Status> {
-        if !request.validate_only {
-            self.refuse_early(&request.transaction_id)?;
-        }
         let submit = parse::submit(request, &self.arrival(metadata), &self.limits)?;
         let transaction = if submit.validate_only {
             self.validate(&submit.new)?
@@ -72,9 +69,13 @@ impl Coordinator {
         Arrival::new(self.engine.now_ms(), metadata)
     }
 
+    pub(super) fn has_room(&self) -> bool {
+        self.engine.has_room()
+    }
+
     /// Under overload most requests are refused, so that has to cost little: it comes before their content
     /// is read. An id that can't be read is let through, to be told with everything else.
-    fn refuse_early(&self, id: &str) -> Result<(), EngineError> {
+    pub(super) fn refuse_early(&self, id: &str) -> Result<(), EngineError> {
         let id = TransactionId::parse(id);
         id.map_or(Ok(()), |id| self.engine.has_room_for(&id))
     }

@@ -15,6 +15,7 @@ use crate::{
         begin, branch, commit, coordinator, coordinator_with, expect, get, order, resource,
         rollback, try_branch, violated,
     },
+    unreadable::raw,
 };
 
 #[tokio::test]
@@ -146,10 +147,18 @@ async fn more_than_may_be_in_flight() {
     expect(answer, Code::ResourceExhausted, "INFLIGHT_LIMIT");
     let validated = pb::SubmitTransactionRequest {
         validate_only: true,
-        ..unread
+        ..unread.clone()
     };
     let answer = it.client.submit_transaction(validated).await;
     expect(answer, Code::InvalidArgument, "FIELD_INVALID");
+    let no_id = pb::SubmitTransactionRequest {
+        transaction_id: "no id".into(),
+        ..unread
+    };
+    let answer = it.client.submit_transaction(no_id).await;
+    expect(answer, Code::InvalidArgument, "FIELD_INVALID");
+    let garbage = raw(&it.channel, &[], b"\0\0\0\0\x03\x0a\x64a").await;
+    expect(garbage, Code::InvalidArgument, "FIELD_INVALID");
     let interactive = pb::BeginTransactionRequest {
         transaction_id: "o4".into(),
         ..pb::BeginTransactionRequest::default()

@@ -21,10 +21,10 @@ impl HotCall for Turn {
         BYTES_MAX
     }
 
-    async fn answer(self, _: HeaderMap, message: Bytes) -> Result<Bytes, Status> {
+    async fn answer(self, _: HeaderMap, message: Bytes) -> Result<Bytes, Refusal> {
         let turn = self.0.load(Ordering::SeqCst).to_string();
         match &*message {
-            b"refuse" => Err(Status::resource_exhausted(turn)),
+            b"refuse" => Err(Status::resource_exhausted(turn).into()),
             _ => Ok(framed_bytes(turn.as_bytes())),
         }
     }

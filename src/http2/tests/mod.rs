@@ -32,7 +32,7 @@ use tonic::{
     service::Routes,
 };
 
-use super::{Calls, HotCall, connection, frame::framed_bytes};
+use super::{Calls, HotCall, Refusal, connection, frame::framed_bytes};
 
 const HOT: &str = Handlers::PATH;
 const BYTES_MAX: usize = 100;
@@ -70,10 +70,10 @@ impl HotCall for Handlers {
         BYTES_MAX
     }
 
-    async fn answer(self, headers: HeaderMap, message: Bytes) -> Result<Bytes, Status> {
+    async fn answer(self, headers: HeaderMap, message: Bytes) -> Result<Bytes, Refusal> {
         match &*message {
             b"panic" => panic!("a fault of ours"),
-            b"refuse" => return Err(Status::resource_exhausted("full")),
+            b"refuse" => return Err(Status::resource_exhausted("full").into()),
             b"wait" => self.wait().await,
             b"late" => return Ok(framed_bytes(headers["late"].as_bytes())),
             _ => {}
