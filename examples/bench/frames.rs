@@ -1,8 +1,7 @@
 //! The frames of HTTP/2, as far as a client needs them that sends the same small request again and again.
-//!
-//! Nothing that the coordinator sends is kept between two blocks of headers: its table has no room.
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{anyhow, bail, ensure};
+use loona_hpack::Decoder;
 use prost::bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -26,7 +25,6 @@ const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED_OR_PRIORITY: u8 = 0x28;
 
-const HEADER_TABLE_SIZE: u16 = 0x1;
 const ENABLE_PUSH: u16 = 0x2;
 const MAX_CONCURRENT_STREAMS: u16 = 0x3;
 const INITIAL_WINDOW_SIZE: u16 = 0x4;
@@ -68,11 +66,7 @@ pub enum Status {
 /// How a connection begins.
 pub fn preface(out: &mut BytesMut) {
     out.put_slice(PREFACE);
-    let settings = [
-        (HEADER_TABLE_SIZE, 0),
-        (ENABLE_PUSH, 0),
-        (INITIAL_WINDOW_SIZE, STREAM_WINDOW_BYTES),
-    ];
+    let settings = [(ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, STREAM_WINDOW_BYTES)];
     head(out, 6 * settings.len(), SETTINGS, 0, 0);
     for (name, value) in settings {
         out.put_u16(name);
@@ -123,8 +117,8 @@ fn head(out: &mut BytesMut, len: usize, kind: u8, flags: u8, stream: u32) {
     out.put_u32(stream);
 }
 
-/// Takes the next frame, once all of it is there.
-pub fn take(inbox: &mut BytesMut) -> anyhow::Result<Option<Frame>> {
+/// Takes the next frame, once all of it is there. The table is the connection's, of all headers that came before.
+pub fn take(inbox: &mut BytesMut, table: &mut Decoder<'_>) -> anyhow::Result<Option<Frame>> {
     let Some(mut head) = inbox.get(..HEAD_BYTES) else {
         return Ok(None);
     };
@@ -147,7 +141,7 @@ pub fn take(inbox: &mut BytesMut) -> anyhow::Result<Option<Frame>> {
         },
         HEADERS => {
             ensure!(flags & END_HEADERS != 0, "headers of more than one frame");
-            let status = status(&body)?;
+            let status = status(&body, table)?;
             Frame::Headers {
                 stream,
                 status,
@@ -206,62 +200,17 @@ fn text(out: &mut BytesMut, text: &str) {
 }
 
 /// What a block of headers says of `grpc-status`, if it does.
-fn status(mut block: &[u8]) -> anyhow::Result<Option<Status>> {
-    /// As it stands, and as Huffman's code has it.
-    const NAME: [&[u8]; 2] = [b"grpc-status", b"\x9a\xca\xc8\xb2\x12\x34\xda\x8f"];
-    const OK: [&[u8]; 2] = [b"0", b"\x07"];
-    const RESOURCE_EXHAUSTED: [&[u8]; 2] = [b"8", b"\x7b"];
-    while let Some(&first) = block.first() {
-        if first & 0x80 != 0 {
-            integer(&mut block, 7)?;
-            continue;
-        }
-        if first & 0xe0 == 0x20 {
-            integer(&mut block, 5)?;
-            continue;
-        }
-        let prefix = if first & 0x40 != 0 { 6 } else { 4 };
-        let named = integer(&mut block, prefix)? != 0;
-        let is_status = !named && {
-            let (coded, name) = string(&mut block)?;
-            name == NAME[usize::from(coded)]
-        };
-        let (coded, value) = string(&mut block)?;
-        if is_status {
-            return Ok(Some(match usize::from(coded) {
-                coded if value == OK[coded] => Status::Ok,
-                coded if value == RESOURCE_EXHAUSTED[coded] => Status::ResourceExhausted,
+fn status(block: &[u8], table: &mut Decoder<'_>) -> anyhow::Result<Option<Status>> {
+    let mut status = None;
+    let read = table.decode_with_cb(block, |name, value| {
+        if &*name == b"grpc-status" {
+            status = Some(match &*value {
+                b"0" => Status::Ok,
+                b"8" => Status::ResourceExhausted,
                 _ => Status::Other,
-            }));
+            });
         }
-    }
-    Ok(None)
-}
-
-/// Whether it is coded, and its bytes.
-fn string<'a>(block: &mut &'a [u8]) -> anyhow::Result<(bool, &'a [u8])> {
-    const CUT: &str = "headers are cut short";
-    let coded = block.first().context(CUT)? & 0x80 != 0;
-    let len = integer(block, 7)?;
-    block
-        .split_off(..len)
-        .map(|bytes| (coded, bytes))
-        .context(CUT)
-}
-
-/// In so many bits of the first byte, and more bytes if they are all set.
-fn integer(block: &mut &[u8], bits: u8) -> anyhow::Result<usize> {
-    let mask = (1_usize << bits) - 1;
-    let mut value = usize::from(block.try_get_u8()?) & mask;
-    if value < mask {
-        return Ok(value);
-    }
-    for shift in (0..28).step_by(7) {
-        let byte = usize::from(block.try_get_u8()?);
-        value += (byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    bail!("a number in headers has more than 28 bits")
+    });
+    read.map_err(|error| anyhow!("headers that can't be read: {error:?}"))?;
+    Ok(status)
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use loona_hpack::Decoder;
 use prost::{
     Message as _,
     bytes::{Buf as _, BufMut as _, Bytes, BytesMut},
@@ -110,6 +111,7 @@ struct Line {
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
     inbox: BytesMut,
+    table: Decoder<'static>,
     outbox: BytesMut,
     calls: UnboundedReceiver<Vec<Call>>,
     talk: Talk,
@@ -162,6 +164,7 @@ impl Line {
             reader,
             writer,
             inbox: BytesMut::new(),
+            table: Decoder::new(),
             outbox,
             calls,
             talk,
@@ -199,7 +202,7 @@ impl Line {
                     if read? == 0 {
                         bail!(io::Error::from(io::ErrorKind::UnexpectedEof));
                     }
-                    while let Some(frame) = frames::take(&mut self.inbox)? {
+                    while let Some(frame) = frames::take(&mut self.inbox, &mut self.table)? {
                         self.talk.hear(frame, &mut self.outbox);
                     }
                 }
