@@ -2,13 +2,14 @@
 //!
 //! The limits that are configured hold when transactions wait for participants. When they wait for this
 //! process instead, each that is let in makes all others later, until none is done in time. So both
-//! limits shrink while the process is late with what it has, and grow back when it is not.
+//! limits shrink while the process is late with what it has, and grow back when it is not. Once somebody has to
+//! be refused it need not be late by much: what it does is limited by then, and what more is let in only waits.
 
 use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::Poll,
     time::Duration,
@@ -35,6 +36,14 @@ const FOR_RECOVERY: Tolerance = Tolerance {
     ticks: 1,
     least: 64,
 };
+
+/// Later than this in the mean, a process that refuses work takes on less. One that has time left for others is
+/// late by a millisecond or two: its timers are as coarse.
+const LATE_REFUSING: Duration = Duration::from_millis(5);
+/// Over so many ticks goes that mean. No tick counts for more than so many times what is too late, so that one
+/// pause of the machine does not make it.
+const MEAN_OF_TICKS: u64 = 8;
+const PAUSE: u32 = 4;
 
 /// The right to be in flight; given back when dropped.
 #[derive(Debug)]
@@ -80,6 +89,7 @@ impl Admission {
     }
 
     fn refusal(&self) -> EngineError {
+        self.new.has_refused.store(true, Relaxed);
         EngineError::InflightLimit {
             limit: self.inflight_limit(),
             retry_after: RETRY_AFTER,
@@ -144,6 +154,10 @@ struct Gate {
     tolerance: Tolerance,
     /// For how many ticks in a row it was late.
     late: AtomicU32,
+    /// How late it is in the mean.
+    lateness_us: AtomicU64,
+    /// Somebody was, since the last tick.
+    has_refused: AtomicBool,
     limit: AtomicUsize,
     inside: AtomicUsize,
     /// Somebody has left, or the limit has moved.
@@ -156,6 +170,8 @@ impl Gate {
             max,
             tolerance,
             late: AtomicU32::new(0),
+            lateness_us: AtomicU64::new(0),
+            has_refused: AtomicBool::new(false),
             limit: AtomicUsize::new(max),
             inside: AtomicUsize::new(0),
             moved: Notify::new(),
@@ -177,15 +193,28 @@ impl Gate {
             0
         };
         self.late.store(late, Relaxed);
+        let is_crowded = self.is_crowded(lateness);
         let limit = if late >= self.tolerance.ticks {
             limit.min(inside) / 8 * 7
-        } else if is_late {
+        } else if is_crowded && inside <= limit {
+            limit / 16 * 15
+        } else if is_late || is_crowded {
             limit
         } else {
             limit + limit / 16 + 1
         };
         self.limit.store(limit.clamp(least, self.max), Relaxed);
         self.moved.notify_one();
+    }
+
+    /// Whether it refuses, and is late enough for that to take on less.
+    fn is_crowded(&self, lateness: Duration) -> bool {
+        let tick = lateness.min(PAUSE * LATE_REFUSING).as_micros() as u64;
+        let mean = self.lateness_us.load(Relaxed);
+        let mean = mean - mean / MEAN_OF_TICKS + tick / MEAN_OF_TICKS;
+        self.lateness_us.store(mean, Relaxed);
+        let has_refused = self.has_refused.swap(false, Relaxed);
+        has_refused && Duration::from_micros(mean) > LATE_REFUSING
     }
 
     fn has_room(&self) -> bool {
@@ -230,7 +259,7 @@ mod tests {
     }
 
     fn fill(admission: &Admission) -> Vec<Permit> {
-        std::iter::from_fn(|| admission.admit_new().ok()).collect()
+        std::iter::from_fn(|| Gate::try_enter(&admission.new)).collect()
     }
 
     /// As late as new work does not put up with.
@@ -265,6 +294,37 @@ mod tests {
         inside.append(&mut fill(&admission));
         admission.adapt(LATE);
         assert_eq!(admission.inflight_limit(), 160, "it is counted anew");
+    }
+
+    #[test]
+    fn one_that_refuses_takes_on_less_when_it_is_a_little_late() {
+        let little = LATE_REFUSING + Duration::from_millis(1);
+        let ticks = |admission: &Admission, count: usize, lateness| {
+            for _ in 0..count {
+                admission.refusal();
+                admission.adapt(lateness);
+            }
+        };
+        let admission = admission();
+        let mut inside = fill(&admission);
+        (0..50).for_each(|_| admission.adapt(little));
+        assert_eq!(admission.inflight_limit(), 160, "nobody is refused");
+        (0..50).for_each(|_| admission.adapt(Duration::from_millis(1)));
+        ticks(&admission, 50, Duration::from_millis(1));
+        assert_eq!(admission.inflight_limit(), 160, "that is not late");
+        ticks(&admission, 1, Duration::from_secs(1));
+        ticks(&admission, 1, Duration::ZERO);
+        assert_eq!(admission.inflight_limit(), 160, "a pause");
+        ticks(&admission, 50, little);
+        assert_eq!(admission.inflight_limit(), 150, "the others have to leave");
+        inside.truncate(150);
+        ticks(&admission, 1, little);
+        assert_eq!(admission.inflight_limit(), 135);
+        inside.clear();
+        ticks(&admission, 100, little);
+        assert_eq!(admission.inflight_limit(), 10, "a sixteenth");
+        ticks(&admission, 100, Duration::from_millis(1));
+        assert_eq!(admission.inflight_limit(), 160);
     }
 
     #[tokio::test]
