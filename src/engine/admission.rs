@@ -156,7 +156,7 @@ struct Gate {
     late: AtomicU32,
     /// How late it is in the mean.
     lateness_us: AtomicU64,
-    /// Somebody was, since the last tick.
+    /// It had no room for somebody, since the last tick.
     has_refused: AtomicBool,
     limit: AtomicUsize,
     inside: AtomicUsize,
