@@ -6,9 +6,9 @@ use prost::bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+pub const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Before any update.
-const WINDOW_BYTES: u32 = 65_535;
+pub const WINDOW_BYTES: u32 = 65_535;
 const FRAME_BYTES_MAX: usize = 16 * 1024;
 const HEAD_BYTES: usize = 9;
 

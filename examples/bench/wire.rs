@@ -42,10 +42,9 @@ const PREFIX_BYTES: usize = 5;
 const LOOK: Duration = Duration::from_millis(50);
 const READ_BYTES: usize = 64 * 1024;
 /// What may be received without a word: half of what was allowed.
-const RECEIVED_BYTES_MAX: u32 = 4 * 1024 * 1024;
+const RECEIVED_BYTES_MAX: u32 = frames::CONNECTION_WINDOW_BYTES / 2;
 /// Until the coordinator says how many it allows.
 const STREAMS: usize = 1;
-const SEND_WINDOW_BYTES: i64 = 65_535;
 
 /// One connection to a coordinator.
 #[derive(Clone)]
@@ -157,7 +156,7 @@ impl Line {
             sent: BTreeMap::new(),
             last_stream: None,
             streams_max: STREAMS,
-            window_bytes: SEND_WINDOW_BYTES,
+            window_bytes: frames::WINDOW_BYTES.into(),
             received_bytes: 0,
         };
         Ok(Self {

@@ -68,9 +68,9 @@ impl Admission {
         permit.ok_or_else(|| self.refusal())
     }
 
-    /// What a new transaction would be told, if there is no room for it right now.
-    pub(super) fn refusal_if_full(&self) -> Option<EngineError> {
-        (!self.new.has_room()).then(|| self.refusal())
+    /// Whether there is room for a new transaction right now. To ask is not to be refused.
+    pub(super) fn has_room(&self) -> bool {
+        self.new.has_room()
     }
 
     /// Room for a transaction that is due; waits for it.
@@ -88,7 +88,8 @@ impl Admission {
         self.new.limit()
     }
 
-    fn refusal(&self) -> EngineError {
+    /// What a new transaction is told for which there is no room.
+    pub(super) fn refusal(&self) -> EngineError {
         self.new.has_refused.store(true, Relaxed);
         EngineError::InflightLimit {
             limit: self.inflight_limit(),
@@ -207,7 +208,7 @@ impl Gate {
         self.moved.notify_one();
     }
 
-    /// Whether it refuses, and is late enough for that to take on less.
+    /// Counts a tick in; whether it refuses, and is late enough for that to take on less.
     fn is_crowded(&self, lateness: Duration) -> bool {
         let tick = lateness.min(PAUSE * LATE_REFUSING).as_micros() as u64;
         let mean = self.lateness_us.load(Relaxed);
@@ -307,7 +308,10 @@ mod tests {
         };
         let admission = admission();
         let mut inside = fill(&admission);
-        (0..50).for_each(|_| admission.adapt(little));
+        for _ in 0..50 {
+            assert!(!admission.has_room());
+            admission.adapt(little);
+        }
         assert_eq!(admission.inflight_limit(), 160, "nobody is refused");
         (0..50).for_each(|_| admission.adapt(Duration::from_millis(1)));
         ticks(&admission, 50, Duration::from_millis(1));
@@ -350,7 +354,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_limit_of_the_moment() {
         let admission = admission();
-        assert_eq!(admission.refusal_if_full(), None);
+        assert!(admission.has_room());
         let _inside = fill(&admission);
         late(&admission);
         admission.adapt(LATE);
@@ -359,7 +363,8 @@ mod tests {
             refused,
             EngineError::InflightLimit { limit: 140, .. }
         ));
-        assert_eq!(admission.refusal_if_full(), Some(refused));
+        assert!(!admission.has_room());
+        assert_eq!(admission.refusal(), refused);
     }
 
     #[tokio::test(start_paused = true)]

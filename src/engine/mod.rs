@@ -171,7 +171,7 @@ impl Engine {
     /// Whether any transaction can be taken on right now.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.inner.admission.refusal_if_full().is_none()
+        self.inner.admission.has_room()
     }
 
     /// Whether a transaction of this id can be taken on or is known. Costs next to nothing, so that a
@@ -180,13 +180,10 @@ impl Engine {
     /// # Errors
     /// `InflightLimit`, or what the store says.
     pub fn has_room_for(&self, id: &TransactionId) -> Result<(), EngineError> {
-        let Some(refusal) = self.inner.admission.refusal_if_full() else {
-            return Ok(());
-        };
-        if self.inner.live.contains(id) || self.inner.store.read(id)?.is_some() {
+        if self.has_room() || self.inner.live.contains(id) || self.inner.store.read(id)?.is_some() {
             return Ok(());
         }
-        Err(refusal)
+        Err(self.inner.admission.refusal())
     }
 
     /// Opens an interactive transaction, or finds the one that is open under this id.

@@ -45,8 +45,8 @@ impl Submits {
         }
     }
 
-    /// Under overload most requests are refused, so that costs little: nothing but the id is read before. What
-    /// can't be read is let through, to be told with everything else.
+    /// As [`Coordinator::refuse_early`], with nothing but the id read. A request that can't be read is let through
+    /// as well.
     fn refuse_early(&self, message: &[u8]) -> Result<(), Refusal> {
         if self.coordinator.has_room() {
             return Ok(());
