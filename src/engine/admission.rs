@@ -1,76 +1,118 @@
 //! How much may be in flight, new work and recovery apart, so that neither starves the other.
 //!
-//! The limits that are configured hold when transactions wait for participants. When they wait for this
-//! process instead, each that is let in makes all others later, until none is done in time. So both
-//! limits shrink while the process is late with what it has, and grow back when it is not. Once somebody has to
-//! be refused it need not be late by much: what it does is limited by then, and what more is let in only waits.
+//! ```text
+//!                    refused                 waits
+//! new transaction ─────┴──▶ in flight ───────┴──▶ beginning ──▶ its tries are out ──▶ its end
+//! ```
+//!
+//! 1. The limits that are configured hold when transactions wait for participants. When they wait for this
+//!    process instead, each one more makes all others later, until none is done in time.
+//! 2. So few begin at once: a place among those is given back when the first calls go out, and whoever
+//!    waits for a participant takes up none. How many they may be follows from how late the process is, and
+//!    recovery's share does so too.
+//! 3. Others wait for their turn before anything is done for them. Once somebody has to be refused while the
+//!    process is late, less is let in: what more is let in only waits longer.
 
 use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::Poll,
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
 use super::{EngineConfig, EngineError, Inner};
 
 /// What a new caller is told to wait when too much is in flight.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Who has waited for so long to begin is refused as well: a caller that gives up while its transaction runs has
+/// it run for nobody.
+const WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often the limits are looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// A transaction takes about ten turns on the processors, and each may have to be waited for so long. A
-/// machine that pauses for a moment is no reason to refuse anybody.
-const FOR_NEW: Tolerance = Tolerance {
-    late: Duration::from_millis(50),
-    ticks: 10,
-    least: 16,
-};
-/// Recovery makes way long before new work is refused. A few at once are fast where participants are.
-const FOR_RECOVERY: Tolerance = Tolerance {
-    late: Duration::from_millis(5),
-    ticks: 1,
-    least: 64,
-};
-
-/// Later than this in the mean, a process that refuses work takes on less. One that has time left for others is
+/// Later than this in the mean, the process has more to do than is good. One that has time left for others is
 /// late by a millisecond or two: its timers are as coarse.
-const LATE_REFUSING: Duration = Duration::from_millis(5);
+const LATE: Duration = Duration::from_millis(5);
 /// Over so many ticks goes that mean. No tick counts for more than so many times what is too late, so that one
 /// pause of the machine does not make it.
 const MEAN_OF_TICKS: u64 = 8;
 const PAUSE: u32 = 4;
+/// Of what is configured so much may begin, or be recovered, at once at first,
+const FIRST: usize = 16;
+/// and so much at least.
+const LEAST: usize = 64;
+/// Fewer than this part of what is configured don't make anybody late who has a machine to himself, and many
+/// at once cost less each. Only who keeps others waiting for too long takes on less.
+const LEAST_INFLIGHT: usize = 16;
 
 /// The right to be in flight; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Permit(Arc<Gate>);
 
+/// A place in flight for a new transaction, and its turn to begin.
+#[derive(Debug)]
+pub struct Room {
+    pub(super) place: Permit,
+    /// To be given back when its first calls go out.
+    pub(super) turn: Permit,
+    /// For how long its caller has waited.
+    pub(super) waited: Duration,
+}
+
 pub(super) struct Admission {
     new: Arc<Gate>,
+    beginning: Arc<Gate>,
     recovery: Arc<Gate>,
+    lateness: Lateness,
+    /// Since the last tick there was no room for somebody,
+    has_refused: AtomicBool,
+    /// or somebody's turn did not come in time.
+    has_kept_waiting: AtomicBool,
 }
 
 impl Admission {
     pub(super) fn new(config: &EngineConfig) -> Self {
+        let (new, recovery) = (config.inflight_max, config.recovery_inflight_max);
         Self {
-            new: Arc::new(Gate::new(config.inflight_max, FOR_NEW)),
-            recovery: Arc::new(Gate::new(config.recovery_inflight_max, FOR_RECOVERY)),
+            new: Gate::new(new, new),
+            beginning: Gate::new(new, new.div_ceil(FIRST)),
+            recovery: Gate::new(recovery, recovery.div_ceil(FIRST)),
+            lateness: Lateness::default(),
+            has_refused: AtomicBool::new(false),
+            has_kept_waiting: AtomicBool::new(false),
         }
     }
 
-    /// Room for a new transaction, or a refusal at once: new work never queues here.
-    pub(super) fn admit_new(&self) -> Result<Permit, EngineError> {
-        let permit = Gate::try_enter(&self.new);
-        permit.ok_or_else(|| self.refusal())
+    /// A place for a new transaction, if there is one right now. Not to get one is not to be refused.
+    pub(super) fn place(&self) -> Option<Permit> {
+        Gate::try_enter(&self.new)
     }
 
-    /// Whether there is room for a new transaction right now. To ask is not to be refused.
-    pub(super) fn has_room(&self) -> bool {
-        self.new.has_room()
+    /// Waits until it is the turn of one that has a place; none if that takes too long.
+    pub(super) async fn turn(&self, place: Permit) -> Option<Room> {
+        let since = Instant::now();
+        let turn = match Gate::try_enter(&self.beginning) {
+            Some(turn) => Ok(turn),
+            // Boxed, for those who need not wait have no use for it.
+            None => Box::pin(timeout(WAIT_MAX, Gate::enter(&self.beginning))).await,
+        };
+        let Ok(turn) = turn else {
+            self.has_kept_waiting.store(true, Relaxed);
+            return None;
+        };
+        let waited = since.elapsed();
+        Some(Room {
+            place,
+            turn,
+            waited,
+        })
     }
 
     /// Room for a transaction that is due; waits for it.
@@ -78,9 +120,9 @@ impl Admission {
         Gate::enter(&self.recovery).await
     }
 
-    /// New transactions in flight.
+    /// New transactions in flight, those that wait for their turn among them.
     pub(super) fn inflight(&self) -> usize {
-        self.new.inside.load(Relaxed)
+        self.new.inside()
     }
 
     /// How many may be, right now.
@@ -90,7 +132,7 @@ impl Admission {
 
     /// What a new transaction is told for which there is no room.
     pub(super) fn refusal(&self) -> EngineError {
-        self.new.has_refused.store(true, Relaxed);
+        self.has_refused.store(true, Relaxed);
         EngineError::InflightLimit {
             limit: self.inflight_limit(),
             retry_after: RETRY_AFTER,
@@ -98,8 +140,22 @@ impl Admission {
     }
 
     fn adapt(&self, lateness: Duration) {
-        self.new.adapt(lateness);
-        self.recovery.adapt(lateness);
+        let is_late = self.lateness.mean_with(lateness) > LATE;
+        for gate in [&self.beginning, &self.recovery] {
+            gate.adapt(is_late);
+        }
+        let has_refused = self.has_refused.swap(false, Relaxed);
+        let has_kept_waiting = self.has_kept_waiting.swap(false, Relaxed);
+        let least = if has_kept_waiting {
+            LEAST
+        } else {
+            LEAST_INFLIGHT
+        };
+        if has_refused && is_late {
+            self.new.shrink_slowly(self.new.max.div_ceil(least));
+        } else {
+            self.new.grow();
+        }
     }
 }
 
@@ -137,244 +193,270 @@ async fn end_of_the_line() {
     .await;
 }
 
-/// When a limit shrinks, and how far.
-#[derive(Debug)]
-struct Tolerance {
-    /// The process is later than this,
-    late: Duration,
-    /// for so many ticks in a row.
-    ticks: u32,
-    /// Down to this part of what is configured.
-    least: usize,
+/// How late the process is in the mean.
+#[derive(Debug, Default)]
+struct Lateness(AtomicU64);
+
+impl Lateness {
+    fn mean_with(&self, tick: Duration) -> Duration {
+        let tick_us = tick.min(PAUSE * LATE).as_micros() as u64;
+        let mean_us = self.0.load(Relaxed);
+        let mean_us = mean_us - mean_us / MEAN_OF_TICKS + tick_us / MEAN_OF_TICKS;
+        self.0.store(mean_us, Relaxed);
+        Duration::from_micros(mean_us)
+    }
 }
 
 /// A limit that moves, and how many are inside it.
 #[derive(Debug)]
 struct Gate {
     max: usize,
-    tolerance: Tolerance,
-    /// For how many ticks in a row it was late.
-    late: AtomicU32,
-    /// How late it is in the mean.
-    lateness_us: AtomicU64,
-    /// It had no room for somebody, since the last tick.
-    has_refused: AtomicBool,
     limit: AtomicUsize,
-    inside: AtomicUsize,
-    /// Somebody has left, or the limit has moved.
-    moved: Notify,
+    permits: Semaphore,
+    /// Inside when the limit shrank: so many of those who leave make no room.
+    excess: AtomicUsize,
 }
 
 impl Gate {
-    fn new(max: usize, tolerance: Tolerance) -> Self {
-        Self {
+    fn new(max: usize, limit: usize) -> Arc<Self> {
+        Arc::new(Self {
             max,
-            tolerance,
-            late: AtomicU32::new(0),
-            lateness_us: AtomicU64::new(0),
-            has_refused: AtomicBool::new(false),
-            limit: AtomicUsize::new(max),
-            inside: AtomicUsize::new(0),
-            moved: Notify::new(),
-        }
+            limit: AtomicUsize::new(limit),
+            permits: Semaphore::new(limit),
+            excess: AtomicUsize::new(0),
+        })
     }
 
     fn limit(&self) -> usize {
         self.limit.load(Relaxed)
     }
 
-    /// Fewer than the least limit can't be what makes the process late.
-    fn adapt(&self, lateness: Duration) {
-        let (limit, inside) = (self.limit(), self.inside.load(Relaxed));
-        let least = self.max.div_ceil(self.tolerance.least);
-        let is_late = lateness > self.tolerance.late && inside > least;
-        let late = if is_late {
-            self.late.load(Relaxed).saturating_add(1)
-        } else {
-            0
-        };
-        self.late.store(late, Relaxed);
-        let is_crowded = self.is_crowded(lateness);
-        let limit = if late >= self.tolerance.ticks {
-            limit.min(inside) / 8 * 7
-        } else if is_crowded && inside <= limit {
-            limit / 16 * 15
-        } else if is_late || is_crowded {
-            limit
-        } else {
-            limit + limit / 16 + 1
-        };
-        self.limit.store(limit.clamp(least, self.max), Relaxed);
-        self.moved.notify_one();
+    fn inside(&self) -> usize {
+        let room = self.permits.available_permits();
+        (self.limit() + self.excess.load(Relaxed)).saturating_sub(room)
     }
 
-    /// Counts a tick in; whether it refuses, and is late enough for that to take on less.
-    fn is_crowded(&self, lateness: Duration) -> bool {
-        let tick = lateness.min(PAUSE * LATE_REFUSING).as_micros() as u64;
-        let mean = self.lateness_us.load(Relaxed);
-        let mean = mean - mean / MEAN_OF_TICKS + tick / MEAN_OF_TICKS;
-        self.lateness_us.store(mean, Relaxed);
-        let has_refused = self.has_refused.swap(false, Relaxed);
-        has_refused && Duration::from_micros(mean) > LATE_REFUSING
+    /// Shrinks while the process is late, and grows while it isn't and there is use for more. Room that
+    /// nobody has used is none.
+    fn adapt(&self, is_late: bool) {
+        let (limit, inside) = (self.limit(), self.inside());
+        if is_late {
+            self.set(limit.min(inside) / 8 * 7);
+        } else if inside >= limit / 2 {
+            self.grow();
+        }
     }
 
-    fn has_room(&self) -> bool {
-        self.inside.load(Relaxed) < self.limit()
+    fn grow(&self) {
+        let limit = self.limit();
+        self.set(limit + limit / 16 + 1);
+    }
+
+    /// But not before those who are too many have left.
+    fn shrink_slowly(&self, least: usize) {
+        let limit = self.limit();
+        if self.inside() <= limit {
+            self.set((limit / 16 * 15).max(least.min(limit)));
+        }
+    }
+
+    /// Only one task moves it.
+    fn set(&self, limit: usize) {
+        let limit = limit.clamp(self.max.div_ceil(LEAST), self.max);
+        let before = self.limit.swap(limit, Relaxed);
+        if limit < before {
+            let forgotten = self.permits.forget_permits(before - limit);
+            self.excess.fetch_add(before - limit - forgotten, Relaxed);
+        } else {
+            let forgiven = take(&self.excess, limit - before);
+            self.permits.add_permits(limit - before - forgiven);
+        }
     }
 
     fn try_enter(gate: &Arc<Self>) -> Option<Permit> {
-        let limit = gate.limit();
-        let enter = |inside| (inside < limit).then_some(inside + 1);
-        let entered = gate.inside.fetch_update(Relaxed, Relaxed, enter);
-        entered.is_ok().then(|| Permit(Arc::clone(gate)))
+        gate.permits.try_acquire().ok()?.forget();
+        Some(Permit(Arc::clone(gate)))
     }
 
+    /// In the order of those who come.
     async fn enter(gate: &Arc<Self>) -> Permit {
-        loop {
-            let moved = gate.moved.notified();
-            match Self::try_enter(gate) {
-                Some(permit) => return permit,
-                None => moved.await,
-            }
-        }
+        let permit = gate.permits.acquire().await;
+        permit.expect("it is never closed").forget();
+        Permit(Arc::clone(gate))
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.inside.fetch_sub(1, Relaxed);
-        self.0.moved.notify_one();
+        if take(&self.0.excess, 1) == 0 {
+            self.0.permits.add_permits(1);
+        }
     }
+}
+
+/// Takes up to so many away, and says how many it were.
+fn take(from: &AtomicUsize, most: usize) -> usize {
+    let rest = |there: usize| (there > 0).then(|| there.saturating_sub(most));
+    let there = from.fetch_update(Relaxed, Relaxed, rest);
+    there.map_or(0, |there| there.min(most))
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     fn admission() -> Admission {
         Admission::new(&EngineConfig {
-            inflight_max: 160,
-            recovery_inflight_max: 32,
+            inflight_max: 1600,
+            recovery_inflight_max: 320,
             ..EngineConfig::default()
         })
     }
 
-    fn fill(admission: &Admission) -> Vec<Permit> {
-        std::iter::from_fn(|| Gate::try_enter(&admission.new)).collect()
+    fn fill(gate: &Arc<Gate>) -> Vec<Permit> {
+        std::iter::from_fn(|| Gate::try_enter(gate)).collect()
     }
 
-    /// As late as new work does not put up with.
-    const LATE: Duration = Duration::from_millis(51);
+    /// As late as it shall not be in the mean.
+    const TOO_LATE: Duration = Duration::from_millis(6);
 
-    /// Late for so long that new work is refused with the next tick.
-    fn late(admission: &Admission) {
-        (1..FOR_NEW.ticks).for_each(|_| admission.adapt(LATE));
+    fn ticks(admission: &Admission, count: usize, lateness: Duration) {
+        (0..count).for_each(|_| admission.adapt(lateness));
     }
 
-    #[test]
-    fn a_limit_shrinks_while_the_process_is_late_and_grows_back() {
-        let admission = admission();
-        let mut inside = fill(&admission);
-        assert_eq!(inside.len(), 160);
-        late(&admission);
-        assert_eq!(admission.inflight_limit(), 160, "it may be a pause");
-        admission.adapt(LATE);
-        assert_eq!(admission.inflight_limit(), 140);
-        inside.truncate(100);
-        admission.adapt(LATE);
-        assert_eq!(
-            admission.inflight_limit(),
-            84,
-            "what is not used is no room"
-        );
-        inside.truncate(11);
-        admission.adapt(LATE);
-        assert_eq!(admission.inflight_limit(), 10, "a sixteenth");
-        (0..100).for_each(|_| admission.adapt(Duration::ZERO));
-        assert_eq!(admission.inflight_limit(), 160);
-        inside.append(&mut fill(&admission));
-        admission.adapt(LATE);
-        assert_eq!(admission.inflight_limit(), 160, "it is counted anew");
-    }
-
-    #[test]
-    fn one_that_refuses_takes_on_less_when_it_is_a_little_late() {
-        let little = LATE_REFUSING + Duration::from_millis(1);
-        let ticks = |admission: &Admission, count: usize, lateness| {
-            for _ in 0..count {
-                admission.refusal();
-                admission.adapt(lateness);
-            }
-        };
-        let admission = admission();
-        let mut inside = fill(&admission);
-        for _ in 0..50 {
-            assert!(!admission.has_room());
-            admission.adapt(little);
+    fn refusing_ticks(admission: &Admission, count: usize, lateness: Duration) {
+        for _ in 0..count {
+            admission.refusal();
+            admission.adapt(lateness);
         }
-        assert_eq!(admission.inflight_limit(), 160, "nobody is refused");
-        (0..50).for_each(|_| admission.adapt(Duration::from_millis(1)));
-        ticks(&admission, 50, Duration::from_millis(1));
-        assert_eq!(admission.inflight_limit(), 160, "that is not late");
+    }
+
+    #[test]
+    fn those_who_are_too_many_make_no_room_when_they_leave() {
+        let gate = Gate::new(100, 100);
+        let mut inside = fill(&gate);
+        gate.set(40);
+        assert_eq!((gate.limit(), gate.inside()), (40, 100));
+        inside.truncate(41);
+        assert_eq!(gate.inside(), 41);
+        assert!(Gate::try_enter(&gate).is_none());
+        inside.truncate(39);
+        inside.extend(Gate::try_enter(&gate));
+        assert_eq!((inside.len(), gate.inside()), (40, 40));
+        assert!(Gate::try_enter(&gate).is_none());
+        gate.set(20);
+        gate.set(50);
+        inside.append(&mut fill(&gate));
+        assert_eq!((inside.len(), gate.inside()), (50, 50));
+        inside.clear();
+        assert_eq!(gate.inside(), 0);
+        assert_eq!(fill(&gate).len(), 50);
+    }
+
+    #[test]
+    fn a_share_shrinks_while_the_process_is_late_and_grows_while_it_is_used() {
+        let admission = admission();
+        let gates = [&admission.beginning, &admission.recovery];
+        assert_eq!(gates.map(|it| it.limit()), [100, 20], "a sixteenth");
+        ticks(&admission, 10, Duration::ZERO);
+        assert_eq!(gates.map(|it| it.limit()), [100, 20], "nobody needs more");
+        let mut inside = gates.map(fill);
+        for _ in 0..100 {
+            ticks(&admission, 1, Duration::from_millis(1));
+            for (gate, inside) in gates.iter().zip(&mut inside) {
+                inside.append(&mut fill(gate));
+            }
+        }
+        assert_eq!(gates.map(|it| it.limit()), [1600, 320]);
         ticks(&admission, 1, Duration::from_secs(1));
         ticks(&admission, 1, Duration::ZERO);
-        assert_eq!(admission.inflight_limit(), 160, "a pause");
-        ticks(&admission, 50, little);
-        assert_eq!(admission.inflight_limit(), 150, "the others have to leave");
-        inside.truncate(150);
-        ticks(&admission, 1, little);
-        assert_eq!(admission.inflight_limit(), 135);
-        inside.clear();
-        ticks(&admission, 100, little);
-        assert_eq!(admission.inflight_limit(), 10, "a sixteenth");
-        ticks(&admission, 100, Duration::from_millis(1));
-        assert_eq!(admission.inflight_limit(), 160);
-    }
-
-    #[tokio::test]
-    async fn recovery_makes_way_first() {
-        let admission = admission();
-        let _new = fill(&admission);
-        let due = async || admission.admit_due().await;
-        let _inside = [due().await, due().await, due().await];
-        admission.adapt(LATE / 2);
-        assert_eq!(admission.recovery.limit(), 1);
-        assert_eq!(admission.inflight_limit(), 160);
+        assert_eq!(gates.map(|it| it.limit()), [1600, 320], "a pause");
+        ticks(&admission, 100, TOO_LATE);
+        assert_eq!(gates.map(|it| it.limit()), [25, 5], "a 64th");
+        assert_eq!(admission.inflight_limit(), 1600, "nobody is refused");
     }
 
     #[test]
-    fn a_few_in_flight_are_not_why_the_process_is_late() {
+    fn one_that_refuses_takes_on_less_when_it_is_late() {
         let admission = admission();
-        let _inside: Vec<_> = (0..10).map(|_| admission.admit_new()).collect();
-        late(&admission);
-        admission.adapt(LATE);
-        assert_eq!(admission.inflight_limit(), 160);
+        let mut inside = fill(&admission.new);
+        refusing_ticks(&admission, 50, Duration::from_millis(1));
+        assert_eq!(admission.inflight_limit(), 1600, "that is not late");
+        refusing_ticks(&admission, 50, TOO_LATE);
+        assert_eq!(admission.inflight_limit(), 1500, "the others have to leave");
+        inside.truncate(1500);
+        refusing_ticks(&admission, 1, TOO_LATE);
+        assert_eq!(admission.inflight_limit(), 1395);
+        inside.clear();
+        refusing_ticks(&admission, 100, TOO_LATE);
+        assert_eq!(admission.inflight_limit(), 100, "a sixteenth");
+        ticks(&admission, 100, TOO_LATE);
+        assert_eq!(admission.inflight_limit(), 1600, "nobody is refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_does_not_come_is_a_refusal_and_less_is_taken_on() {
+        let admission = admission();
+        let beginning = fill(&admission.beginning);
+        let place = || admission.place().expect("there is room");
+        let late = timeout(WAIT_MAX * 2, admission.turn(place())).await;
+        assert!(late.expect("it gives up").is_none());
+        assert_eq!(admission.inflight(), 0, "it has left");
+        for _ in 0..100 {
+            refusing_ticks(&admission, 1, TOO_LATE);
+            admission.has_kept_waiting.store(true, Relaxed);
+        }
+        assert_eq!(admission.inflight_limit(), 25, "a 64th");
+        refusing_ticks(&admission, 100, TOO_LATE);
+        assert_eq!(admission.inflight_limit(), 25, "and it stays so");
+        drop(beginning);
+        let room = admission.turn(place()).now_or_never().flatten();
+        assert_eq!(room.expect("it is free").waited, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_come_in_order() {
+        let admission = admission();
+        let mut beginning = fill(&admission.beginning);
+        let turn = || admission.turn(admission.place().expect("there is room"));
+        let (mut first, mut second) = (Box::pin(turn()), Box::pin(turn()));
+        assert!((&mut first).now_or_never().is_none());
+        assert!((&mut second).now_or_never().is_none());
+        tokio::time::advance(TICK).await;
+        drop(beginning.pop());
+        assert!((&mut second).now_or_never().is_none(), "it came later");
+        assert!(turn().now_or_never().is_none(), "so did this one");
+        let room = first.now_or_never().flatten().expect("it is its turn");
+        assert_eq!(room.waited, TICK);
+        drop(room);
+        assert!(second.now_or_never().flatten().is_some());
     }
 
     #[test]
     fn a_refusal_names_the_limit_of_the_moment() {
         let admission = admission();
-        assert!(admission.has_room());
-        let _inside = fill(&admission);
-        late(&admission);
-        admission.adapt(LATE);
-        let refused = admission.admit_new().expect_err("there is no room");
+        ticks(&admission, 100, TOO_LATE);
+        refusing_ticks(&admission, 1, TOO_LATE);
+        let limit = admission.inflight_limit();
+        assert_eq!(limit, 1500);
+        let _inside = fill(&admission.new);
+        assert!(admission.place().is_none());
         assert!(matches!(
-            refused,
-            EngineError::InflightLimit { limit: 140, .. }
+            admission.refusal(),
+            EngineError::InflightLimit { limit: 1500, .. }
         ));
-        assert!(!admission.has_room());
-        assert_eq!(admission.refusal(), refused);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_due_waits_for_room() {
         let admission = admission();
         let mut inside = Vec::new();
-        for _ in 0..32 {
+        for _ in 0..20 {
             inside.push(admission.admit_due().await);
         }
-        let waits = tokio::time::timeout(TICK, admission.admit_due());
+        let waits = timeout(TICK, admission.admit_due());
         assert!(waits.await.is_err(), "more than may be");
         let (permit, ()) = tokio::join!(admission.admit_due(), async { drop(inside.pop()) });
         drop(permit);
@@ -396,8 +478,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_keeps_the_others_from_running_makes_them_late() {
-        let busy = async { std::thread::sleep(TICK + 2 * FOR_NEW.late) };
+        let busy = async { std::thread::sleep(TICK + 2 * LATE) };
         let (late, ()) = tokio::join!(lateness(), busy);
-        assert!(late > FOR_NEW.late, "{late:?}");
+        assert!(late > LATE, "{late:?}");
     }
 }

@@ -15,7 +15,11 @@ use parking_lot::Mutex;
 use tercet_core::{ids::TransactionId, payload::Failure, request::Request};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{EngineError, Inner, NewTransaction, admission::Permit, drive};
+use super::{
+    EngineError, Inner, NewTransaction,
+    admission::{Permit, Room},
+    drive,
+};
 use crate::store::Record;
 
 /// Commands waiting for one driver. It takes them one by one, each at most one commit long; more
@@ -63,6 +67,8 @@ pub(super) struct Submission {
     pub(super) new: NewTransaction,
     pub(super) interactive: bool,
     pub(super) wait: Duration,
+    /// Given to its caller before anything was read.
+    pub(super) room: Option<Room>,
 }
 
 impl Reply {

@@ -50,6 +50,7 @@ use self::{
     recover::Schedule,
 };
 pub use self::{
+    admission::Room,
     clock::{AnchoredClock, Clock, SystemClock},
     error::EngineError,
     given::{EngineConfig, NewTransaction},
@@ -143,6 +144,22 @@ impl Engine {
         new: NewTransaction,
         wait: Duration,
     ) -> Result<Arc<Record>, EngineError> {
+        self.submit_in(None, new, wait).await
+    }
+
+    /// As [`submit`](Self::submit), for a caller that has been given room before; the wait counts from when
+    /// it came for that.
+    ///
+    /// # Errors
+    /// As it.
+    pub async fn submit_in(
+        &self,
+        room: Option<Room>,
+        new: NewTransaction,
+        wait: Duration,
+    ) -> Result<Arc<Record>, EngineError> {
+        let waited = room.as_ref().map_or(Duration::ZERO, |it| it.waited);
+        let wait = wait.saturating_sub(waited);
         let deadline = Instant::now() + wait;
         let id = new.id.clone();
         let accepted = new.mode == ReplyMode::Accepted;
@@ -150,6 +167,7 @@ impl Engine {
             new,
             interactive: false,
             wait,
+            room,
         };
         let command = |reply| Command::Submit(Box::new(submission), reply);
         if accepted {
@@ -168,19 +186,20 @@ impl Engine {
         branches.try_for_each(|branch| self.inner.check_target(branch))
     }
 
-    /// Whether any transaction can be taken on right now.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.inner.admission.has_room()
+    /// Room for a new transaction, if there is any: waits for its turn to begin. It costs next to nothing, so it
+    /// can come before anything else is done for a caller.
+    pub async fn room(&self) -> Option<Room> {
+        let admission = &self.inner.admission;
+        let place = admission.place()?;
+        admission.turn(place).await
     }
 
-    /// Whether a transaction of this id can be taken on or is known. Costs next to nothing, so that a
-    /// refusal can come before anything else is done for it; what is let through may still be refused.
+    /// When there is no room: whether a transaction of this id is known all the same.
     ///
     /// # Errors
-    /// `InflightLimit`, or what the store says.
-    pub fn has_room_for(&self, id: &TransactionId) -> Result<(), EngineError> {
-        if self.has_room() || self.inner.live.contains(id) || self.inner.store.read(id)?.is_some() {
+    /// `InflightLimit` if it is not, or what the store says.
+    pub fn refuse_unknown(&self, id: &TransactionId) -> Result<(), EngineError> {
+        if self.inner.live.contains(id) || self.inner.store.read(id)?.is_some() {
             return Ok(());
         }
         Err(self.inner.admission.refusal())
@@ -191,11 +210,24 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub async fn begin(&self, new: NewTransaction) -> Result<Arc<Record>, EngineError> {
+        self.begin_in(None, new).await
+    }
+
+    /// As [`begin`](Self::begin), for a caller that has been given room before.
+    ///
+    /// # Errors
+    /// As it.
+    pub async fn begin_in(
+        &self,
+        room: Option<Room>,
+        new: NewTransaction,
+    ) -> Result<Arc<Record>, EngineError> {
         let id = new.id.clone();
         let submission = Submission {
             new,
             interactive: true,
             wait: Duration::ZERO,
+            room,
         };
         self.tell(&id, |reply| Command::Submit(Box::new(submission), reply))
             .await

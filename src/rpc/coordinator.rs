@@ -22,7 +22,7 @@ use super::{
     watch,
 };
 use crate::{
-    engine::{Engine, EngineError, NewTransaction},
+    engine::{Engine, EngineError, NewTransaction, Room},
     proto::tercet::v1::{self as pb, coordinator_service_server::CoordinatorService},
     store::Record,
 };
@@ -44,8 +44,14 @@ impl Coordinator {
         }
     }
 
+    /// Room for a new transaction, if there is any, and when it is its turn.
+    pub(super) async fn room(&self) -> Option<Room> {
+        self.engine.room().await
+    }
+
     pub(super) async fn submit(
         &self,
+        room: Option<Room>,
         metadata: &MetadataMap,
         request: pb::SubmitTransactionRequest,
     ) -> Result<pb::SubmitTransactionResponse, Status> {
@@ -54,7 +60,7 @@ impl Coordinator {
             self.validate(&submit.new)?
         } else {
             let wait = self.wait(submit.wait, metadata);
-            shown(&*self.engine.submit(submit.new, wait).await?)
+            shown(&*self.engine.submit_in(room, submit.new, wait).await?)
         };
         Ok(pb::SubmitTransactionResponse {
             transaction: Some(transaction),
@@ -69,15 +75,11 @@ impl Coordinator {
         Arrival::new(self.engine.now_ms(), metadata)
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.engine.has_room()
-    }
-
-    /// Under overload most requests are refused, so that has to cost little: it comes before their content
-    /// is read. An id that can't be read is let through, to be told with everything else.
-    pub(super) fn refuse_early(&self, id: &str) -> Result<(), EngineError> {
+    /// What a caller is told for whose transaction there is no room, unless it is known. An id that can't be
+    /// read is let through, to be told with everything else.
+    pub(super) fn refuse_unknown(&self, id: &str) -> Result<(), EngineError> {
         let id = TransactionId::parse(id);
-        id.map_or(Ok(()), |id| self.engine.has_room_for(&id))
+        id.map_or(Ok(()), |id| self.engine.refuse_unknown(&id))
     }
 
     /// What a Submit would be told, without starting anything.
@@ -115,7 +117,9 @@ impl CoordinatorService for Coordinator {
         request: Request<pb::SubmitTransactionRequest>,
     ) -> Answer<pb::SubmitTransactionResponse> {
         let (metadata, _, request) = request.into_parts();
-        self.submit(&metadata, request).await.map(Response::new)
+        let room = self.room().await;
+        let answer = self.submit(room, &metadata, request).await;
+        answer.map(Response::new)
     }
 
     async fn begin_transaction(
@@ -123,9 +127,12 @@ impl CoordinatorService for Coordinator {
         request: Request<pb::BeginTransactionRequest>,
     ) -> Answer<pb::BeginTransactionResponse> {
         let (metadata, _, request) = request.into_parts();
-        self.refuse_early(&request.transaction_id)?;
+        let room = self.room().await;
+        if room.is_none() {
+            self.refuse_unknown(&request.transaction_id)?;
+        }
         let new = parse::begin(request, &self.arrival(&metadata), &self.limits)?;
-        let record = self.engine.begin(new).await?;
+        let record = self.engine.begin_in(room, new).await?;
         Ok(Response::new(pb::BeginTransactionResponse {
             transaction: Some(shown(&record)),
         }))

@@ -8,7 +8,7 @@ use tonic::{Status, codegen::http::HeaderMap, metadata::MetadataMap};
 
 use super::{coordinator::Coordinator, door::translated, limits::Limits};
 use crate::{
-    engine::{Engine, EngineError},
+    engine::{Engine, EngineError, Room},
     http2::{HotCall, Refusal, frame::framed},
     proto::decoded,
 };
@@ -45,29 +45,31 @@ impl Submits {
         }
     }
 
-    /// As [`Coordinator::refuse_early`], with nothing but the id read. A request that can't be read is let through
+    /// As [`Coordinator::refuse_unknown`], with nothing but the id read. A request that can't be read is let through
     /// as well.
-    fn refuse_early(&self, message: &[u8]) -> Result<(), Refusal> {
-        if self.coordinator.has_room() {
-            return Ok(());
-        }
+    fn refuse_unknown(&self, message: &[u8]) -> Result<(), Refusal> {
         let Ok(glance) = Glance::decode(message) else {
             return Ok(());
         };
         if glance.validate_only {
             return Ok(());
         }
-        let refused = self.coordinator.refuse_early(&glance.transaction_id);
+        let refused = self.coordinator.refuse_unknown(&glance.transaction_id);
         refused.map_err(|error| self.full.told(error))
     }
 
-    async fn take(self, headers: HeaderMap, message: Bytes) -> Result<Bytes, Status> {
+    async fn take(
+        self,
+        room: Option<Room>,
+        headers: HeaderMap,
+        message: Bytes,
+    ) -> Result<Bytes, Status> {
         let request = decoded(message).map_err(|status| {
             let ours = translated(&status, self.request_bytes_max);
             ours.unwrap_or(status)
         })?;
         let metadata = MetadataMap::from_headers(headers);
-        let response = self.coordinator.submit(&metadata, request).await?;
+        let response = self.coordinator.submit(room, &metadata, request).await?;
         Ok(framed(&response))
     }
 }
@@ -97,9 +99,13 @@ impl HotCall for Submits {
     }
 
     async fn answer(self, headers: HeaderMap, message: Bytes) -> Result<Bytes, Refusal> {
-        self.refuse_early(&message)?;
+        // Under overload most requests are refused, so that has to cost little: it comes before they are read.
+        let room = self.coordinator.room().await;
+        if room.is_none() {
+            self.refuse_unknown(&message)?;
+        }
         // A transaction's way is a long one, and those that are refused need not carry it.
-        Ok(Box::pin(self.take(headers, message)).await?)
+        Ok(Box::pin(self.take(room, headers, message)).await?)
     }
 }
 

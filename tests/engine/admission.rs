@@ -65,6 +65,71 @@ async fn past_the_limit_new_ids_are_refused_and_known_ones_answered() {
     assert_eq!(outcome(&said), Outcome::Success);
 }
 
+/// Of these only one begins at a time.
+fn sixteen() -> EngineConfig {
+    EngineConfig {
+        inflight_max: 16,
+        ..EngineConfig::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_participant_holds_up_nobody_who_begins() {
+    let world = World::with(sixteen());
+    world.ledger.black_hole("money");
+    for nth in 0..16 {
+        let room = world.engine.room().await;
+        assert_eq!(world.start.elapsed(), Duration::ZERO, "before number {nth}");
+        let new = patient(&format!("t{nth}"), ReplyMode::Accepted);
+        world.engine.submit_in(room, new, WAIT).await.unwrap();
+    }
+    assert_eq!(world.engine.load().0, 16);
+    assert!(world.engine.room().await.is_none());
+    let refused = world.engine.refuse_unknown(&id("new"));
+    assert!(matches!(
+        refused,
+        Err(EngineError::InflightLimit { limit: 16, .. })
+    ));
+    assert_eq!(world.engine.refuse_unknown(&id("t3")), Ok(()));
+    world.ledger.up("money");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_attaches_needs_no_room() {
+    let world = World::with(sixteen());
+    world.ledger.black_hole("money");
+    let new = patient("o", ReplyMode::Accepted);
+    for _ in 0..3 {
+        let room = world.engine.room().await;
+        let said = world.engine.submit_in(room, new.clone(), WAIT).await;
+        assert_eq!(outcome(&said.unwrap()), Outcome::Processing);
+        assert_eq!(world.engine.load().0, 1);
+    }
+    assert_eq!(world.start.elapsed(), Duration::ZERO);
+    world.ledger.up("money");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_waited_for_is_part_of_the_wait() {
+    let world = World::with(sixteen());
+    world.ledger.black_hole("money");
+    let first = world.engine.room().await;
+    let later = async {
+        let room = world.engine.room().await;
+        let new = patient("o", ReplyMode::ThreeState);
+        let said = world.engine.submit_in(room, new, millis(300)).await;
+        assert_eq!(outcome(&said.unwrap()), Outcome::Processing);
+        world.start.elapsed()
+    };
+    let leaves = async {
+        tokio::time::sleep(millis(200)).await;
+        drop(first);
+    };
+    let (answered, ()) = tokio::join!(later, leaves);
+    assert_eq!(answered, millis(300));
+    world.ledger.up("money");
+}
+
 #[tokio::test(start_paused = true)]
 async fn transactions_that_wait_are_not_in_flight() {
     let world = World::with(only_one_each());

@@ -15,7 +15,7 @@ use super::Drive;
 use crate::{
     engine::{
         EngineError,
-        admission::Permit,
+        admission::{Permit, Room},
         callers::is_settled,
         draft::Draft,
         live::{Command, Done, Reply, Submission},
@@ -42,9 +42,10 @@ impl Drive {
     /// stands, whatever the content.
     async fn submit(
         &mut self,
-        submission: Box<Submission>,
+        mut submission: Box<Submission>,
         reply: Reply,
     ) -> Result<(), StoreError> {
+        let room = submission.room.take();
         if let Some(draft) = &self.draft {
             let known = draft.record().origin.digest;
             let same = known.is_none_or(|digest| digest == submission.new.digest);
@@ -54,15 +55,18 @@ impl Drive {
             reply.refuse(EngineError::IdReused(self.id.clone()));
             return Ok(());
         }
-        match self.admit(&submission) {
-            Ok(permit) => self.permit = Some(permit),
+        let (place, turn) = match self.admit(&submission, room) {
+            Ok(admitted) => admitted,
             Err(error) => {
                 reply.refuse(error);
                 return Ok(());
             }
-        }
+        };
+        self.permit = Some(place);
         let (origin, step) = self.begin(*submission);
-        self.create(origin, step, reply).await
+        let created = self.create(origin, step, reply).await;
+        drop(turn);
+        created
     }
 
     fn begin(&mut self, submission: Submission) -> (Origin, Step) {
@@ -70,6 +74,7 @@ impl Drive {
             new,
             interactive,
             wait,
+            room: _,
         } = submission;
         let origin = new.origin(self.engine.clock.unix_ms(), fastrand::u128(..));
         let timeout = Duration::from_millis(new.timeout_ms);
@@ -91,7 +96,11 @@ impl Drive {
     }
 
     /// Load, drain and deadline refuse only what is not known yet.
-    fn admit(&self, submission: &Submission) -> Result<Permit, EngineError> {
+    fn admit(
+        &self,
+        submission: &Submission,
+        room: Option<Room>,
+    ) -> Result<(Permit, Option<Permit>), EngineError> {
         let engine = &self.engine;
         if engine.draining.is_cancelled() {
             return Err(engine.gone());
@@ -112,7 +121,12 @@ impl Drive {
         for branch in &submission.new.branches {
             engine.check_target(branch)?;
         }
-        engine.admission.admit_new()
+        if let Some(Room { place, turn, .. }) = room {
+            return Ok((place, Some(turn)));
+        }
+        let place = engine.admission.place();
+        let place = place.ok_or_else(|| engine.admission.refusal())?;
+        Ok((place, None))
     }
 
     async fn create(&mut self, origin: Origin, step: Step, reply: Reply) -> Result<(), StoreError> {
