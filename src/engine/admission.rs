@@ -141,9 +141,9 @@ impl Admission {
 
     fn adapt(&self, lateness: Duration) {
         let is_late = self.lateness.mean_with(lateness) > LATE;
-        for gate in [&self.beginning, &self.recovery] {
-            gate.adapt(is_late);
-        }
+        self.beginning.adapt(is_late);
+        // Recovery makes way at once: nobody waits for it.
+        self.recovery.adapt(lateness > LATE);
         let has_refused = self.has_refused.swap(false, Relaxed);
         let has_kept_waiting = self.has_kept_waiting.swap(false, Relaxed);
         let least = if has_kept_waiting {
@@ -371,8 +371,8 @@ mod tests {
         }
         assert_eq!(gates.map(|it| it.limit()), [1600, 320]);
         ticks(&admission, 1, Duration::from_secs(1));
-        ticks(&admission, 1, Duration::ZERO);
-        assert_eq!(gates.map(|it| it.limit()), [1600, 320], "a pause");
+        let limits = gates.map(|it| it.limit());
+        assert_eq!(limits, [1600, 280], "recovery makes way for a pause too");
         ticks(&admission, 100, TOO_LATE);
         assert_eq!(gates.map(|it| it.limit()), [25, 5], "a 64th");
         assert_eq!(admission.inflight_limit(), 1600, "nobody is refused");
