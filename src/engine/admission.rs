@@ -23,12 +23,13 @@ use std::{
     time::Duration,
 };
 
+use tercet_core::ids::TransactionId;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
 };
 
-use super::{EngineConfig, EngineError, Inner};
+use super::{Engine, EngineConfig, EngineError, Inner};
 
 /// What a new caller is told to wait when too much is in flight.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -156,6 +157,27 @@ impl Admission {
         } else {
             self.new.grow();
         }
+    }
+}
+
+impl Engine {
+    /// Room for a new transaction, if there is any: waits for its turn to begin. It costs next to nothing, so it
+    /// can come before anything else is done for a caller.
+    pub async fn room(&self) -> Option<Room> {
+        let admission = &self.inner.admission;
+        let place = admission.place()?;
+        admission.turn(place).await
+    }
+
+    /// When there is no room: whether a transaction of this id is known all the same.
+    ///
+    /// # Errors
+    /// `InflightLimit` if it is not, or what the store says.
+    pub fn refuse_unknown(&self, id: &TransactionId) -> Result<(), EngineError> {
+        if self.inner.live.contains(id) || self.inner.store.read(id)?.is_some() {
+            return Ok(());
+        }
+        Err(self.inner.admission.refusal())
     }
 }
 

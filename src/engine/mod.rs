@@ -186,25 +186,6 @@ impl Engine {
         branches.try_for_each(|branch| self.inner.check_target(branch))
     }
 
-    /// Room for a new transaction, if there is any: waits for its turn to begin. It costs next to nothing, so it
-    /// can come before anything else is done for a caller.
-    pub async fn room(&self) -> Option<Room> {
-        let admission = &self.inner.admission;
-        let place = admission.place()?;
-        admission.turn(place).await
-    }
-
-    /// When there is no room: whether a transaction of this id is known all the same.
-    ///
-    /// # Errors
-    /// `InflightLimit` if it is not, or what the store says.
-    pub fn refuse_unknown(&self, id: &TransactionId) -> Result<(), EngineError> {
-        if self.inner.live.contains(id) || self.inner.store.read(id)?.is_some() {
-            return Ok(());
-        }
-        Err(self.inner.admission.refusal())
-    }
-
     /// Opens an interactive transaction, or finds the one that is open under this id.
     ///
     /// # Errors
