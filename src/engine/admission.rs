@@ -45,13 +45,14 @@ const LATE: Duration = Duration::from_millis(5);
 /// pause of the machine does not make it.
 const MEAN_OF_TICKS: u64 = 8;
 const PAUSE: u32 = 4;
-/// Of what is configured so much may begin, or be recovered, at once at first,
-const FIRST: usize = 16;
-/// and so much at least.
-const LEAST: usize = 64;
-/// Fewer than this part of what is configured don't make anybody late who has a machine to himself, and many
-/// at once cost less each. Only who keeps others waiting for too long takes on less.
-const LEAST_INFLIGHT: usize = 16;
+/// New transactions that may be in flight, or fewer if so configured, whatever happens. So many don't make anybody
+/// late who has a machine to himself, and many at once cost less each: only who keeps others waiting for too long takes
+/// on fewer, as few as begin at least.
+const INFLIGHT_LEAST: usize = 256;
+/// That may begin at once at first, and at least.
+const BEGINNING: (usize, usize) = (256, 64);
+/// That may be recovered at once at first, and at least.
+const RECOVERED: (usize, usize) = (64, 16);
 
 /// The right to be in flight; given back when dropped.
 #[derive(Debug)]
@@ -82,9 +83,9 @@ impl Admission {
     pub(super) fn new(config: &EngineConfig) -> Self {
         let (new, recovery) = (config.inflight_max, config.recovery_inflight_max);
         Self {
-            new: Gate::new(new, new),
-            beginning: Gate::new(new, new.div_ceil(FIRST)),
-            recovery: Gate::new(recovery, recovery.div_ceil(FIRST)),
+            new: Gate::new(new, (new, BEGINNING.1)),
+            beginning: Gate::new(new, BEGINNING),
+            recovery: Gate::new(recovery, RECOVERED),
             lateness: Lateness::default(),
             has_refused: AtomicBool::new(false),
             has_kept_waiting: AtomicBool::new(false),
@@ -148,12 +149,12 @@ impl Admission {
         let has_refused = self.has_refused.swap(false, Relaxed);
         let has_kept_waiting = self.has_kept_waiting.swap(false, Relaxed);
         let least = if has_kept_waiting {
-            LEAST
+            self.new.least
         } else {
-            LEAST_INFLIGHT
+            INFLIGHT_LEAST
         };
         if has_refused && is_late {
-            self.new.shrink_slowly(self.new.max.div_ceil(least));
+            self.new.shrink_slowly(least);
         } else {
             self.new.grow();
         }
@@ -232,6 +233,7 @@ impl Lateness {
 /// A limit that moves, and how many are inside it.
 #[derive(Debug)]
 struct Gate {
+    least: usize,
     max: usize,
     limit: AtomicUsize,
     permits: Semaphore,
@@ -240,8 +242,11 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(max: usize, limit: usize) -> Arc<Self> {
+    /// A limit of `first`, never below `least`; neither is more than `max`.
+    fn new(max: usize, (first, least): (usize, usize)) -> Arc<Self> {
+        let limit = first.min(max);
         Arc::new(Self {
+            least: least.min(max),
             max,
             limit: AtomicUsize::new(limit),
             permits: Semaphore::new(limit),
@@ -284,7 +289,7 @@ impl Gate {
 
     /// Only one task moves it.
     fn set(&self, limit: usize) {
-        let limit = limit.clamp(self.max.div_ceil(LEAST), self.max);
+        let limit = limit.clamp(self.least, self.max);
         let before = self.limit.swap(limit, Relaxed);
         if limit < before {
             let forgotten = self.permits.forget_permits(before - limit);
@@ -331,8 +336,8 @@ mod tests {
 
     fn admission() -> Admission {
         Admission::new(&EngineConfig {
-            inflight_max: 1600,
-            recovery_inflight_max: 320,
+            inflight_max: 4096,
+            recovery_inflight_max: 1024,
             ..EngineConfig::default()
         })
     }
@@ -357,7 +362,7 @@ mod tests {
 
     #[test]
     fn those_who_are_too_many_make_no_room_when_they_leave() {
-        let gate = Gate::new(100, 100);
+        let gate = Gate::new(100, (100, 1));
         let mut inside = fill(&gate);
         gate.set(40);
         assert_eq!((gate.limit(), gate.inside()), (40, 100));
@@ -381,9 +386,9 @@ mod tests {
     fn a_share_shrinks_while_the_process_is_late_and_grows_while_it_is_used() {
         let admission = admission();
         let gates = [&admission.beginning, &admission.recovery];
-        assert_eq!(gates.map(|it| it.limit()), [100, 20], "a sixteenth");
+        assert_eq!(gates.map(|it| it.limit()), [256, 64]);
         ticks(&admission, 10, Duration::ZERO);
-        assert_eq!(gates.map(|it| it.limit()), [100, 20], "nobody needs more");
+        assert_eq!(gates.map(|it| it.limit()), [256, 64], "nobody needs more");
         let mut inside = gates.map(fill);
         for _ in 0..100 {
             ticks(&admission, 1, Duration::from_millis(1));
@@ -391,13 +396,13 @@ mod tests {
                 inside.append(&mut fill(gate));
             }
         }
-        assert_eq!(gates.map(|it| it.limit()), [1600, 320]);
+        assert_eq!(gates.map(|it| it.limit()), [4096, 1024]);
         ticks(&admission, 1, Duration::from_secs(1));
         let limits = gates.map(|it| it.limit());
-        assert_eq!(limits, [1600, 280], "recovery makes way for a pause too");
+        assert_eq!(limits, [4096, 896], "recovery makes way for a pause too");
         ticks(&admission, 100, TOO_LATE);
-        assert_eq!(gates.map(|it| it.limit()), [25, 5], "a 64th");
-        assert_eq!(admission.inflight_limit(), 1600, "nobody is refused");
+        assert_eq!(gates.map(|it| it.limit()), [64, 16]);
+        assert_eq!(admission.inflight_limit(), 4096, "nobody is refused");
     }
 
     #[test]
@@ -405,17 +410,17 @@ mod tests {
         let admission = admission();
         let mut inside = fill(&admission.new);
         refusing_ticks(&admission, 50, Duration::from_millis(1));
-        assert_eq!(admission.inflight_limit(), 1600, "that is not late");
+        assert_eq!(admission.inflight_limit(), 4096, "that is not late");
         refusing_ticks(&admission, 50, TOO_LATE);
-        assert_eq!(admission.inflight_limit(), 1500, "the others have to leave");
-        inside.truncate(1500);
+        assert_eq!(admission.inflight_limit(), 3840, "the others have to leave");
+        inside.truncate(3840);
         refusing_ticks(&admission, 1, TOO_LATE);
-        assert_eq!(admission.inflight_limit(), 1395);
+        assert_eq!(admission.inflight_limit(), 3600);
         inside.clear();
         refusing_ticks(&admission, 100, TOO_LATE);
-        assert_eq!(admission.inflight_limit(), 100, "a sixteenth");
+        assert_eq!(admission.inflight_limit(), 256);
         ticks(&admission, 100, TOO_LATE);
-        assert_eq!(admission.inflight_limit(), 1600, "nobody is refused");
+        assert_eq!(admission.inflight_limit(), 4096, "nobody is refused");
     }
 
     #[tokio::test(start_paused = true)]
@@ -430,9 +435,9 @@ mod tests {
             refusing_ticks(&admission, 1, TOO_LATE);
             admission.has_kept_waiting.store(true, Relaxed);
         }
-        assert_eq!(admission.inflight_limit(), 25, "a 64th");
+        assert_eq!(admission.inflight_limit(), 64);
         refusing_ticks(&admission, 100, TOO_LATE);
-        assert_eq!(admission.inflight_limit(), 25, "and it stays so");
+        assert_eq!(admission.inflight_limit(), 64, "and it stays so");
         drop(beginning);
         let room = admission.turn(place()).now_or_never().flatten();
         assert_eq!(room.expect("it is free").waited, Duration::ZERO);
@@ -462,12 +467,12 @@ mod tests {
         ticks(&admission, 100, TOO_LATE);
         refusing_ticks(&admission, 1, TOO_LATE);
         let limit = admission.inflight_limit();
-        assert_eq!(limit, 1500);
+        assert_eq!(limit, 3840);
         let _inside = fill(&admission.new);
         assert!(admission.place().is_none());
         assert!(matches!(
             admission.refusal(),
-            EngineError::InflightLimit { limit: 1500, .. }
+            EngineError::InflightLimit { limit: 3840, .. }
         ));
     }
 
@@ -475,7 +480,7 @@ mod tests {
     async fn what_is_due_waits_for_room() {
         let admission = admission();
         let mut inside = Vec::new();
-        for _ in 0..20 {
+        for _ in 0..RECOVERED.0 {
             inside.push(admission.admit_due().await);
         }
         let waits = timeout(TICK, admission.admit_due());

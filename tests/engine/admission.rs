@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use tercet::engine::{EngineConfig, EngineError};
 use tercet_core::{
     outcome::{Outcome, ReplyMode},
@@ -65,30 +66,30 @@ async fn past_the_limit_new_ids_are_refused_and_known_ones_answered() {
     assert_eq!(outcome(&said), Outcome::Success);
 }
 
-/// Of these only one begins at a time.
-fn sixteen() -> EngineConfig {
+/// More than begin at once.
+fn many() -> EngineConfig {
     EngineConfig {
-        inflight_max: 16,
+        inflight_max: 300,
         ..EngineConfig::default()
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_for_a_participant_holds_up_nobody_who_begins() {
-    let world = World::with(sixteen());
+    let world = World::with(many());
     world.ledger.black_hole("money");
-    for nth in 0..16 {
+    for nth in 0..300 {
         let room = world.engine.room().await;
         assert_eq!(world.start.elapsed(), Duration::ZERO, "before number {nth}");
         let new = patient(&format!("t{nth}"), ReplyMode::Accepted);
         world.engine.submit_in(room, new, WAIT).await.unwrap();
     }
-    assert_eq!(world.engine.load().0, 16);
+    assert_eq!(world.engine.load().0, 300);
     assert!(world.engine.room().await.is_none());
     let refused = world.engine.refuse_unknown(&id("new"));
     assert!(matches!(
         refused,
-        Err(EngineError::InflightLimit { limit: 16, .. })
+        Err(EngineError::InflightLimit { limit: 300, .. })
     ));
     assert_eq!(world.engine.refuse_unknown(&id("t3")), Ok(()));
     world.ledger.up("money");
@@ -96,7 +97,7 @@ async fn whoever_waits_for_a_participant_holds_up_nobody_who_begins() {
 
 #[tokio::test(start_paused = true)]
 async fn who_attaches_needs_no_room() {
-    let world = World::with(sixteen());
+    let world = World::with(many());
     world.ledger.black_hole("money");
     let new = patient("o", ReplyMode::Accepted);
     for _ in 0..3 {
@@ -111,9 +112,13 @@ async fn who_attaches_needs_no_room() {
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_is_waited_for_is_part_of_the_wait() {
-    let world = World::with(sixteen());
+    let world = World::with(many());
     world.ledger.black_hole("money");
-    let first = world.engine.room().await;
+    let mut begun = Vec::new();
+    while let Some(room) = world.engine.room().now_or_never() {
+        begun.push(room);
+    }
+    assert_eq!(begun.len(), 256);
     let later = async {
         let room = world.engine.room().await;
         let new = patient("o", ReplyMode::ThreeState);
@@ -123,7 +128,7 @@ async fn a_turn_that_is_waited_for_is_part_of_the_wait() {
     };
     let leaves = async {
         tokio::time::sleep(millis(200)).await;
-        drop(first);
+        drop(begun);
     };
     let (answered, ()) = tokio::join!(later, leaves);
     assert_eq!(answered, millis(300));
