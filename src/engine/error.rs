@@ -47,9 +47,9 @@ pub enum EngineError {
     /// A participant's report without the transaction's token.
     #[error("the report_token is not the one that was sent with the calls of transaction {0}")]
     ReportToken(TransactionId),
-    /// As much is in flight as is allowed.
+    /// As much is in flight as is allowed, or its turn to begin did not come in time.
     #[error(
-        "{limit} transactions are in flight, the most this coordinator takes on right now; try again later"
+        "too many transactions are in flight or wait to begin, of {limit} that this coordinator takes on right now; try again later"
     )]
     InflightLimit {
         /// The limit.
