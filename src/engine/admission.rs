@@ -17,19 +17,19 @@ use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::Poll,
     time::Duration,
 };
 
 use tercet_core::ids::TransactionId;
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
-use super::{Engine, EngineConfig, EngineError, Inner};
+use super::{
+    Engine, EngineConfig, EngineError, Inner,
+    gate::{Gate, Permit},
+};
 
 /// What a new caller is told to wait when too much is in flight.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -45,18 +45,14 @@ const LATE: Duration = Duration::from_millis(5);
 /// pause of the machine does not make it.
 const MEAN_OF_TICKS: u64 = 8;
 const PAUSE: u32 = 4;
-/// New transactions that may be in flight, or fewer if so configured, whatever happens. So many don't make anybody
-/// late who has a machine to himself, and many at once cost less each: only who keeps others waiting for too long takes
-/// on fewer, as few as begin at least.
+/// New transactions that may be in flight at least. So many don't make anybody late who has a machine to himself,
+/// and many at once cost less each: only who keeps others waiting for too long takes on fewer, as few as begin at
+/// least.
 const INFLIGHT_LEAST: usize = 256;
 /// That may begin at once at first, and at least.
 const BEGINNING: (usize, usize) = (256, 64);
 /// That may be recovered at once at first, and at least.
 const RECOVERED: (usize, usize) = (64, 16);
-
-/// The right to be in flight; given back when dropped.
-#[derive(Debug)]
-pub(super) struct Permit(Arc<Gate>);
 
 /// A place in flight for a new transaction, and its turn to begin.
 #[derive(Debug)]
@@ -230,109 +226,14 @@ impl Lateness {
     }
 }
 
-/// A limit that moves, and how many are inside it.
-#[derive(Debug)]
-struct Gate {
-    least: usize,
-    max: usize,
-    limit: AtomicUsize,
-    permits: Semaphore,
-    /// Inside when the limit shrank: so many of those who leave make no room.
-    excess: AtomicUsize,
-}
-
-impl Gate {
-    /// A limit of `first`, never below `least`; neither is more than `max`.
-    fn new(max: usize, (first, least): (usize, usize)) -> Arc<Self> {
-        let limit = first.min(max);
-        Arc::new(Self {
-            least: least.min(max),
-            max,
-            limit: AtomicUsize::new(limit),
-            permits: Semaphore::new(limit),
-            excess: AtomicUsize::new(0),
-        })
-    }
-
-    fn limit(&self) -> usize {
-        self.limit.load(Relaxed)
-    }
-
-    fn inside(&self) -> usize {
-        let room = self.permits.available_permits();
-        (self.limit() + self.excess.load(Relaxed)).saturating_sub(room)
-    }
-
-    /// Shrinks while the process is late, and grows while it isn't and there is use for more. Room that
-    /// nobody has used is none.
-    fn adapt(&self, is_late: bool) {
-        let (limit, inside) = (self.limit(), self.inside());
-        if is_late {
-            self.set(limit.min(inside) / 8 * 7);
-        } else if inside >= limit / 2 {
-            self.grow();
-        }
-    }
-
-    fn grow(&self) {
-        let limit = self.limit();
-        self.set(limit + limit / 16 + 1);
-    }
-
-    /// But not before those who are too many have left.
-    fn shrink_slowly(&self, least: usize) {
-        let limit = self.limit();
-        if self.inside() <= limit {
-            self.set((limit / 16 * 15).max(least.min(limit)));
-        }
-    }
-
-    /// Only one task moves it.
-    fn set(&self, limit: usize) {
-        let limit = limit.clamp(self.least, self.max);
-        let before = self.limit.swap(limit, Relaxed);
-        if limit < before {
-            let forgotten = self.permits.forget_permits(before - limit);
-            self.excess.fetch_add(before - limit - forgotten, Relaxed);
-        } else {
-            let forgiven = take(&self.excess, limit - before);
-            self.permits.add_permits(limit - before - forgiven);
-        }
-    }
-
-    fn try_enter(gate: &Arc<Self>) -> Option<Permit> {
-        gate.permits.try_acquire().ok()?.forget();
-        Some(Permit(Arc::clone(gate)))
-    }
-
-    /// In the order of those who come.
-    async fn enter(gate: &Arc<Self>) -> Permit {
-        let permit = gate.permits.acquire().await;
-        permit.expect("it is never closed").forget();
-        Permit(Arc::clone(gate))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if take(&self.0.excess, 1) == 0 {
-            self.0.permits.add_permits(1);
-        }
-    }
-}
-
-/// Takes up to so many away, and says how many it were.
-fn take(from: &AtomicUsize, most: usize) -> usize {
-    let rest = |there: usize| (there > 0).then(|| there.saturating_sub(most));
-    let there = from.fetch_update(Relaxed, Relaxed, rest);
-    there.map_or(0, |there| there.min(most))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use futures::FutureExt as _;
 
     use super::*;
+    use crate::engine::gate::tests::fill;
 
     fn admission() -> Admission {
         Admission::new(&EngineConfig {
@@ -340,10 +241,6 @@ mod tests {
             recovery_inflight_max: 1024,
             ..EngineConfig::default()
         })
-    }
-
-    fn fill(gate: &Arc<Gate>) -> Vec<Permit> {
-        std::iter::from_fn(|| Gate::try_enter(gate)).collect()
     }
 
     /// As late as it shall not be in the mean.
@@ -358,28 +255,6 @@ mod tests {
             admission.refusal();
             admission.adapt(lateness);
         }
-    }
-
-    #[test]
-    fn those_who_are_too_many_make_no_room_when_they_leave() {
-        let gate = Gate::new(100, (100, 1));
-        let mut inside = fill(&gate);
-        gate.set(40);
-        assert_eq!((gate.limit(), gate.inside()), (40, 100));
-        inside.truncate(41);
-        assert_eq!(gate.inside(), 41);
-        assert!(Gate::try_enter(&gate).is_none());
-        inside.truncate(39);
-        inside.extend(Gate::try_enter(&gate));
-        assert_eq!((inside.len(), gate.inside()), (40, 40));
-        assert!(Gate::try_enter(&gate).is_none());
-        gate.set(20);
-        gate.set(50);
-        inside.append(&mut fill(&gate));
-        assert_eq!((inside.len(), gate.inside()), (50, 50));
-        inside.clear();
-        assert_eq!(gate.inside(), 0);
-        assert_eq!(fill(&gate).len(), 50);
     }
 
     #[test]

@@ -15,11 +15,7 @@ use parking_lot::Mutex;
 use tercet_core::{ids::TransactionId, payload::Failure, request::Request};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{
-    EngineError, Inner, NewTransaction,
-    admission::{Permit, Room},
-    drive,
-};
+use super::{EngineError, Inner, NewTransaction, admission::Room, drive, gate::Permit};
 use crate::store::Record;
 
 /// Commands waiting for one driver. It takes them one by one, each at most one commit long; more

@@ -20,6 +20,7 @@ mod clock;
 mod draft;
 mod drive;
 mod error;
+mod gate;
 mod given;
 mod live;
 mod loading;

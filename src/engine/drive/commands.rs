@@ -15,9 +15,10 @@ use super::Drive;
 use crate::{
     engine::{
         EngineError,
-        admission::{Permit, Room},
+        admission::Room,
         callers::is_settled,
         draft::Draft,
+        gate::Permit,
         live::{Command, Done, Reply, Submission},
     },
     store::{Origin, StoreError},

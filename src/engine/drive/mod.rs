@@ -31,8 +31,8 @@ use self::{
 };
 use super::{
     Inner,
-    admission::Permit,
     draft::{Draft, Stamp},
+    gate::Permit,
     live::{Command, Seen},
     loading::Grace,
     timers::{Alarm, Timers},
