@@ -22,6 +22,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".")
         .btree_map(".")
         .codec_path("crate::proto::Counted")
+        .extern_path(
+            ".tercet.participant.v1.SessionCalls",
+            "crate::proto::SessionCalls",
+        )
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -24,6 +24,7 @@ pub mod proto;
 pub mod telemetry;
 
 mod fields;
+mod message;
 mod turn;
 
 /// What tests share with those in `tests/`, which know this crate by its name.

@@ -17,8 +17,9 @@ mod source;
 ///
 /// `rpc → engine → {store, participants}`, all of them on `tercet-core`: a layer may look down, never
 /// up and never sideways. `config` and `telemetry` are leaves, and `server` assembles.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("fields", &[]),
+    ("message", &[]),
     ("turn", &[]),
     // Both ends of HTTP/2; what is said over it is its users'.
     ("http2", &["turn"]),
@@ -26,7 +27,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
     // Endpoints are parsed once, by those who know what one is.
     ("config", &["participants::EndpointUri"]),
     ("telemetry", &["config"]),
-    ("store", &["fields", "telemetry"]),
+    ("store", &["fields", "message", "telemetry"]),
     // The origin and the times of a transaction travel with each of its calls.
     (
         "participants",
@@ -34,6 +35,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "http2::frame",
             "http2::gather",
             "http2::silence",
+            "message",
             "proto",
             "store::Origin",
             "store::UnixMs",

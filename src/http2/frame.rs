@@ -10,25 +10,23 @@ const PREFIX_BYTES: usize = 5;
 
 /// Of a message.
 pub(crate) fn framed(message: &impl Message) -> Bytes {
-    let mut frame = prefix(message.encoded_len());
-    let encoded = message.encode(&mut frame);
-    encoded.expect("a Vec has room");
-    frame.into()
+    framed_by(message.encoded_len(), |bytes| message.encode_raw(bytes))
 }
 
 /// Of a message that is encoded already.
 pub(crate) fn framed_bytes(message: &[u8]) -> Bytes {
-    let mut frame = prefix(message.len());
-    frame.extend_from_slice(message);
-    frame.into()
+    framed_by(message.len(), |bytes| bytes.extend_from_slice(message))
 }
 
-fn prefix(len: usize) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(PREFIX_BYTES + len);
-    frame.push(0);
-    let len = u32::try_from(len).expect("payloads have a limit far below");
-    frame.extend_from_slice(&len.to_be_bytes());
-    frame
+/// Of the message that `write` appends. `expected_bytes` spares it moving while it grows.
+pub(crate) fn framed_by(expected_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut frame = Vec::with_capacity(PREFIX_BYTES + expected_bytes);
+    frame.extend_from_slice(&[0; PREFIX_BYTES]);
+    write(&mut frame);
+    let len = u32::try_from(frame.len() - PREFIX_BYTES);
+    let len = len.expect("payloads have a limit far below");
+    frame[1..PREFIX_BYTES].copy_from_slice(&len.to_be_bytes());
+    frame.into()
 }
 
 /// Why something is not one uncompressed message: `the reply {it}`.

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use prost::bytes::Bytes;
 use tercet_core::{
     answer::{Answer, QueryAnswer},
     operation::Operation,
@@ -20,11 +19,12 @@ use super::{
     headers,
     route::Route,
     session::Order,
-    wire::{Failed, Request, Wire, framed},
+    wire::{Failed, Request, Wire},
+    write::{self, Asked, SessionCall},
 };
 use crate::proto::{
     decoded,
-    tercet::participant::v1::{self as proto, session_call, session_reply::Response},
+    tercet::participant::v1::{self as proto, session_reply::Response},
 };
 
 static TRY: LazyLock<PathAndQuery> = LazyLock::new(|| path("Try"));
@@ -48,47 +48,21 @@ pub(super) async fn perform(
         Operation::Confirm | Operation::Cancel => route.call_timeout_ms,
     };
     let deadline = Route::deadline(timeout_ms);
-    let over_session = over_session(
-        route,
-        outgoing,
-        deadline,
-        || match outgoing.call.operation {
-            Operation::Try => {
-                session_call::Request::TryCall(convert::try_request(outgoing, resource))
-            }
-            Operation::Confirm => {
-                session_call::Request::ConfirmCall(convert::confirm_request(outgoing, resource))
-            }
-            Operation::Cancel => {
-                session_call::Request::CancelCall(convert::cancel_request(outgoing, resource))
-            }
-        },
-        |response| {
-            let reply = match (outgoing.call.operation, response) {
-                (Operation::Try, Response::TryReply(reply)) => reply.into(),
-                (Operation::Confirm, Response::ConfirmReply(reply)) => reply.into(),
-                (Operation::Cancel, Response::CancelReply(reply)) => reply.into(),
-                (_, other) => return Err(no_outcome(other)),
-            };
-            convert::answer(reply, payload_bytes_max)
-        },
-    );
+    let asked = outgoing.call.operation.into();
+    let over_session = over_session(route, asked, outgoing, resource, deadline, |response| {
+        let reply = match (outgoing.call.operation, response) {
+            (Operation::Try, Response::TryReply(reply)) => reply.into(),
+            (Operation::Confirm, Response::ConfirmReply(reply)) => reply.into(),
+            (Operation::Cancel, Response::CancelReply(reply)) => reply.into(),
+            (_, other) => return Err(no_outcome(other)),
+        };
+        convert::answer(reply, payload_bytes_max)
+    });
     if let Some(answer) = over_session.await {
         return answer;
     }
     let send = |wire: Arc<Wire>, left: Duration| async move {
-        let (path, frame) = match outgoing.call.operation {
-            Operation::Try => (&*TRY, framed(&convert::try_request(outgoing, resource))),
-            Operation::Confirm => (
-                &*CONFIRM,
-                framed(&convert::confirm_request(outgoing, resource)),
-            ),
-            Operation::Cancel => (
-                &*CANCEL,
-                framed(&convert::cancel_request(outgoing, resource)),
-            ),
-        };
-        let request = request(path, frame, outgoing, left);
+        let request = request(asked, outgoing, resource, left);
         let bytes = wire.call(request, bytes_max).await?.message;
         let reply = match outgoing.call.operation {
             Operation::Try => decoded::<proto::TryResponse>(bytes).map(Into::into),
@@ -111,9 +85,10 @@ pub(super) async fn query(
     let deadline = Route::deadline(route.call_timeout_ms);
     let over_session = over_session(
         route,
+        Asked::Query,
         outgoing,
+        resource,
         deadline,
-        || session_call::Request::QueryCall(convert::query_request(outgoing, resource)),
         |response| match response {
             Response::QueryReply(reply) => convert::query_answer(reply, payload_bytes_max),
             other => match no_outcome(other) {
@@ -128,8 +103,7 @@ pub(super) async fn query(
         return answer;
     }
     let send = |wire: Arc<Wire>, left: Duration| async move {
-        let frame = framed(&convert::query_request(outgoing, resource));
-        let request = request(&QUERY, frame, outgoing, left);
+        let request = request(Asked::Query, outgoing, resource, left);
         match wire.call(request, bytes_max).await {
             Ok(reply) => {
                 let reply = decoded(reply.message).map_err(Fault::Status)?;
@@ -147,15 +121,16 @@ pub(super) async fn query(
 /// The call over one of the participant's sessions; none when it has to go to an endpoint instead.
 async fn over_session<T>(
     route: &Route,
+    asked: Asked,
     outgoing: &Outgoing,
+    resource: &str,
     deadline: Instant,
-    request: impl FnOnce() -> session_call::Request,
     read: impl FnOnce(Response) -> Result<T, Fault>,
 ) -> Option<Result<T, Unanswered>> {
     let pool = route.sessions.as_ref()?;
     let order = Order {
-        request: request(),
-        traceparent: outgoing.origin.traceparent.to_string(),
+        call: SessionCall::of(asked, outgoing, resource),
+        is_try: asked == Asked::Try,
         deadline,
         may_wait: !route.has_endpoints(),
     };
@@ -197,10 +172,16 @@ fn path(method: &str) -> PathAndQuery {
     path.parse().expect("a method's name is one of a path")
 }
 
-fn request(path: &PathAndQuery, frame: Bytes, outgoing: &Outgoing, left: Duration) -> Request {
+fn request(asked: Asked, outgoing: &Outgoing, resource: &str, left: Duration) -> Request {
+    let path = match asked {
+        Asked::Try => &*TRY,
+        Asked::Confirm => &*CONFIRM,
+        Asked::Cancel => &*CANCEL,
+        Asked::Query => &*QUERY,
+    };
     Request {
         path: path.clone(),
         headers: headers::headers(outgoing, left),
-        frame,
+        frame: write::frame(asked, outgoing, resource),
     }
 }

@@ -1,8 +1,7 @@
-//! Protobuf to domain and back, for the contract that participants implement.
+//! From protobuf to the domain, for the contract that participants implement.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use prost::bytes::Bytes;
 use prost_types::{Duration, Timestamp};
 use tercet_core::{
     answer::{Answer, QueryAnswer, Recorded},
@@ -10,7 +9,7 @@ use tercet_core::{
     payload::{Failure, Payload},
 };
 
-use super::{Outgoing, fault::Fault, report_token};
+use super::fault::Fault;
 use crate::{proto::tercet::participant::v1 as proto, store::UnixMs};
 
 /// The longest reason of a failure; a longer one is cut.
@@ -26,36 +25,6 @@ pub(super) const FAILURE_METADATA_BYTES_MAX: usize = 1024;
 const TIMESTAMP_MS_MIN: UnixMs = -62_135_596_800_000;
 /// The end of the year 9999.
 const TIMESTAMP_MS_MAX: UnixMs = 253_402_300_799_999;
-
-pub(super) fn try_request(outgoing: &Outgoing, resource: &str) -> proto::TryRequest {
-    proto::TryRequest {
-        context: Some(context(outgoing, resource)),
-        payload: Some(payload_out(&outgoing.spec.payload)),
-    }
-}
-
-pub(super) fn confirm_request(outgoing: &Outgoing, resource: &str) -> proto::ConfirmRequest {
-    proto::ConfirmRequest {
-        context: Some(context(outgoing, resource)),
-        payload: Some(payload_out(&outgoing.spec.payload)),
-        try_result: outgoing.try_result.as_ref().map(payload_out),
-    }
-}
-
-pub(super) fn cancel_request(outgoing: &Outgoing, resource: &str) -> proto::CancelRequest {
-    proto::CancelRequest {
-        context: Some(context(outgoing, resource)),
-        payload: Some(payload_out(&outgoing.spec.payload)),
-        try_result: outgoing.try_result.as_ref().map(payload_out),
-        cause: outgoing.cause.as_ref().map(failure_out),
-    }
-}
-
-pub(super) fn query_request(outgoing: &Outgoing, resource: &str) -> proto::QueryRequest {
-    proto::QueryRequest {
-        context: Some(context(outgoing, resource)),
-    }
-}
 
 /// What Try, Confirm and Cancel have in common.
 pub(super) struct Reply {
@@ -198,40 +167,6 @@ pub(super) fn timestamp(ms: UnixMs) -> Timestamp {
     }
 }
 
-/// The same bytes, not copied.
-pub(super) fn bytes_out(payload: &Payload) -> Bytes {
-    Bytes::from_owner(Arc::clone(&payload.value))
-}
-
-fn context(outgoing: &Outgoing, resource: &str) -> proto::BranchContext {
-    let origin = &outgoing.origin;
-    proto::BranchContext {
-        transaction_id: outgoing.id.as_str().into(),
-        branch_id: outgoing.spec.id.as_str().into(),
-        resource: resource.into(),
-        attempt: i32::try_from(outgoing.call.attempt).unwrap_or(i32::MAX),
-        create_time: Some(timestamp(origin.create_ms)),
-        expire_time: Some(timestamp(origin.expire_ms)),
-        switches: texts_out(&origin.switches),
-        labels: texts_out(&origin.labels),
-        report_token: report_token::format(origin.report_token),
-        epoch: i64::try_from(outgoing.epoch).unwrap_or(i64::MAX),
-        realm: outgoing.realm.as_str().into(),
-    }
-}
-
-fn texts_out(texts: &BTreeMap<Arc<str>, Arc<str>>) -> BTreeMap<String, String> {
-    let own = |(key, value): (&Arc<str>, &Arc<str>)| (key.to_string(), value.to_string());
-    texts.iter().map(own).collect()
-}
-
-pub(super) fn payload_out(payload: &Payload) -> proto::Payload {
-    proto::Payload {
-        type_url: payload.type_url.to_string(),
-        value: bytes_out(payload),
-    }
-}
-
 fn payload_in(payload: Option<proto::Payload>, bytes_max: usize) -> Result<Option<Payload>, Fault> {
     let Some(payload) = payload else {
         return Ok(None);
@@ -244,15 +179,6 @@ fn payload_in(payload: Option<proto::Payload>, bytes_max: usize) -> Result<Optio
         return Err(Fault::TooLarge { bytes_max });
     }
     Ok(Some(payload))
-}
-
-pub(super) fn failure_out(failure: &Failure) -> proto::Failure {
-    proto::Failure {
-        reason: failure.reason.to_string(),
-        message: failure.message.to_string(),
-        metadata: texts_out(&failure.metadata),
-        code: failure.code,
-    }
 }
 
 fn failure_in(given: proto::Failure) -> Failure {

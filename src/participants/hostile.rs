@@ -1,22 +1,27 @@
 //! Replies that no participant should have sent, and transactions whose numbers are at their ends: an
 //! answer that may be kept, and never a panic.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use proptest::{collection::vec, option, prelude::*};
 use prost::{Message, bytes::Bytes};
 use prost_types::Duration;
 use tercet_core::{
     answer::{Answer, QueryAnswer},
     ids::Realm,
-    operation::Operation,
     payload::{Failure, Payload},
 };
 use tonic::{Code, Status};
 
-use super::{Outgoing, convert, headers, methods, report_token};
+use super::{
+    Outgoing, convert, headers, methods, report_token,
+    write::{self, Asked},
+};
 use crate::{
     arbitrary,
+    http2::frame::framed,
     mangle::{cases, mangled, manglings},
-    proto::tercet::participant::v1 as proto,
+    proto::tercet::participant::v1::{self as proto, SessionCall, session_call::Request as Sent},
 };
 
 const PAYLOAD_BYTES_MAX: usize = 64;
@@ -104,7 +109,7 @@ proptest! {
         let payload = Payload { type_url: type_url.into(), value: value.into() };
         let reply = proto::TryResponse {
             outcome: proto::Outcome::Success.into(),
-            result: Some(convert::payload_out(&payload)),
+            result: Some(payload_out(&payload)),
             ..proto::TryResponse::default()
         };
         let answer = convert::answer(reply.into(), 1024).expect("it is small");
@@ -113,7 +118,7 @@ proptest! {
         let failure = Failure { reason: reason.into(), message: message.into(), metadata, code };
         let reply = proto::TryResponse {
             outcome: proto::Outcome::Failed.into(),
-            failure: Some(convert::failure_out(&failure)),
+            failure: Some(failure_out(&failure)),
             ..proto::TryResponse::default()
         };
         let answer = convert::answer(reply.into(), 1024).expect("it has an outcome");
@@ -164,13 +169,25 @@ fn may_be_kept(
 }
 
 fn can_be_told(outgoing: &Outgoing) -> Result<(), TestCaseError> {
-    let context = match outgoing.call.operation {
-        Operation::Try => convert::try_request(outgoing, "r").context,
-        Operation::Confirm => convert::confirm_request(outgoing, "r").context,
-        Operation::Cancel => convert::cancel_request(outgoing, "r").context,
+    let context = context(outgoing);
+    let asked = match outgoing.call.query {
+        true => Asked::Query,
+        false => outgoing.call.operation.into(),
     };
-    prop_assert_eq!(&convert::query_request(outgoing, "r").context, &context);
-    let context = context.expect("it has a context");
+    let request = is_what_prost_writes(asked, outgoing, &context)?;
+    let call = SessionCall {
+        call_id: 7,
+        timeout: Some(Duration {
+            seconds: 2,
+            nanos: 999_999_999,
+        }),
+        traceparent: outgoing.origin.traceparent.to_string(),
+        request: Some(request),
+    };
+    let leaving = write::SessionCall::of(asked, outgoing, "r");
+    let leaving = leaving.leaving(7, std::time::Duration::new(2, 999_999_999));
+    prop_assert_eq!(leaving.len(), call.encoded_len());
+    prop_assert_eq!(SessionCall::decode(leaving).expect("it is read"), call);
     prop_assert_eq!(
         report_token::parse(&context.report_token),
         Some(outgoing.origin.report_token)
@@ -189,6 +206,86 @@ fn can_be_told(outgoing: &Outgoing) -> Result<(), TestCaseError> {
     let parsed = text.parse::<prost_types::Timestamp>().ok();
     prop_assert_eq!(parsed, context.expire_time);
     Ok(())
+}
+
+/// The message of a unary call, byte for byte.
+fn is_what_prost_writes(
+    asked: Asked,
+    outgoing: &Outgoing,
+    context: &proto::BranchContext,
+) -> Result<Sent, TestCaseError> {
+    let context = Some(context.clone());
+    let payload = Some(payload_out(&outgoing.spec.payload));
+    let try_result = outgoing.try_result.as_ref().map(payload_out);
+    let (sent, frame) = match asked {
+        Asked::Query => {
+            let it = proto::QueryRequest { context };
+            (Sent::QueryCall(it.clone()), framed(&it))
+        }
+        Asked::Try => {
+            let it = proto::TryRequest { context, payload };
+            (Sent::TryCall(it.clone()), framed(&it))
+        }
+        Asked::Confirm => {
+            let it = proto::ConfirmRequest {
+                context,
+                payload,
+                try_result,
+            };
+            (Sent::ConfirmCall(it.clone()), framed(&it))
+        }
+        Asked::Cancel => {
+            let cause = outgoing.cause.as_ref().map(failure_out);
+            let it = proto::CancelRequest {
+                context,
+                payload,
+                try_result,
+                cause,
+            };
+            (Sent::CancelCall(it.clone()), framed(&it))
+        }
+    };
+    prop_assert_eq!(write::frame(asked, outgoing, "r"), frame);
+    Ok(sent)
+}
+
+fn context(outgoing: &Outgoing) -> proto::BranchContext {
+    let origin = &outgoing.origin;
+    let token = report_token::digits(origin.report_token);
+    proto::BranchContext {
+        transaction_id: outgoing.id.as_str().into(),
+        branch_id: outgoing.spec.id.as_str().into(),
+        resource: "r".into(),
+        attempt: i32::try_from(outgoing.call.attempt).unwrap_or(i32::MAX),
+        create_time: Some(convert::timestamp(origin.create_ms)),
+        expire_time: Some(convert::timestamp(origin.expire_ms)),
+        switches: texts_out(&origin.switches),
+        labels: texts_out(&origin.labels),
+        report_token: String::from_utf8(token.into()).expect("digits are ASCII"),
+        epoch: i64::try_from(outgoing.epoch).unwrap_or(i64::MAX),
+        realm: outgoing.realm.as_str().into(),
+    }
+}
+
+fn payload_out(payload: &Payload) -> proto::Payload {
+    proto::Payload {
+        type_url: payload.type_url.to_string(),
+        value: payload.value.to_vec().into(),
+    }
+}
+
+fn failure_out(failure: &Failure) -> proto::Failure {
+    proto::Failure {
+        reason: failure.reason.to_string(),
+        message: failure.message.to_string(),
+        metadata: texts_out(&failure.metadata),
+        code: failure.code,
+    }
+}
+
+fn texts_out(texts: &BTreeMap<Arc<str>, Arc<str>>) -> BTreeMap<String, String> {
+    let own = |(key, value): (&Arc<str>, &Arc<str>)| (key.to_string(), value.to_string());
+    texts.iter().map(own).collect()
 }
 
 fn replies() -> impl Strategy<Value = proto::TryResponse> {

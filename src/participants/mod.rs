@@ -12,6 +12,7 @@ pub mod report_token;
 mod route;
 pub mod session;
 mod wire;
+mod write;
 
 use std::sync::Arc;
 

@@ -1,17 +1,17 @@
 //! The token a participant gives back in ReportBranch, as it travels: 32 lowercase hexadecimal
 //! digits. `participants` writes it, `rpc` reads it.
 
-/// As sent to participants. By hand, because it goes with every call, and `format!` is slow with 128 bits.
+/// As sent to participants, in ASCII. By hand, because it goes with every call, and `format!` is slow with
+/// 128 bits.
 #[must_use]
-pub fn format(token: u128) -> String {
+pub fn digits(token: u128) -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 32];
     for (pair, byte) in text.chunks_exact_mut(2).zip(token.to_be_bytes()) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 0xf)];
     }
-    let text = std::str::from_utf8(&text);
-    text.expect("digits are ASCII").to_owned()
+    text
 }
 
 /// As given back by participants; none when it is no token.
@@ -29,7 +29,11 @@ pub fn parse(text: &str) -> Option<u128> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{format, parse};
+    use super::{digits, parse};
+
+    fn format(token: u128) -> String {
+        String::from_utf8(digits(token).into()).expect("digits are ASCII")
+    }
 
     #[test]
     fn what_is_written_is_read_again() {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use tercet::proto::tercet::participant::v1::{
     Failure, OpenSessionRequest, SessionCall, SessionHello, SessionReplies, SessionReply,
     open_session_request::Frame as Says, open_session_response::Frame as Hears,
@@ -35,6 +36,7 @@ pub async fn open(participant: &str, coordinator: &str, service: Arc<impl Partic
             match frame.frame {
                 Some(Hears::Calls(calls)) => {
                     for call in calls.calls {
+                        let call = SessionCall::decode(call).unwrap();
                         let (service, says) = (Arc::clone(&service), says.clone());
                         tokio::spawn(async move {
                             let replies = vec![answer(&*service, call).await];

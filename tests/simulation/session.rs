@@ -10,15 +10,19 @@ use std::{collections::BTreeMap, convert::Infallible, io, sync::Arc, time::Durat
 use futures::stream;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tercet::proto::tercet::participant::v1::{
-    Failure, OpenSessionRequest, OpenSessionResponse, SessionCall, SessionCalls, SessionReplies,
-    SessionReply,
-    open_session_request::Frame as Up,
-    open_session_response::Frame as Down,
-    session_call::Request as Asked,
-    session_reply::Response as Answered,
-    session_service_client::SessionServiceClient,
-    session_service_server::{SessionService, SessionServiceServer},
+use prost::Message as _;
+use tercet::proto::{
+    SessionCalls,
+    tercet::participant::v1::{
+        Failure, OpenSessionRequest, OpenSessionResponse, SessionCall, SessionReplies,
+        SessionReply,
+        open_session_request::Frame as Up,
+        open_session_response::Frame as Down,
+        session_call::Request as Asked,
+        session_reply::Response as Answered,
+        session_service_client::SessionServiceClient,
+        session_service_server::{SessionService, SessionServiceServer},
+    },
 };
 use tokio::{io::DuplexStream, sync::mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -153,7 +157,10 @@ impl Pass {
                 }
             };
             match response.frame {
-                Some(Down::Calls(calls)) => calls.calls.into_iter().for_each(|it| self.call(it)),
+                Some(Down::Calls(calls)) => calls
+                    .calls
+                    .into_iter()
+                    .for_each(|it| self.call(SessionCall::decode(it).unwrap())),
                 frame => drop(self.down.send(Ok(OpenSessionResponse { frame }))), // the same
             }
         }
@@ -185,7 +192,9 @@ impl Pass {
 }
 
 fn deliver(to: &ToSdk, call: SessionCall) {
-    let frame = Some(Down::Calls(SessionCalls { calls: vec![call] }));
+    let frame = Some(Down::Calls(SessionCalls {
+        calls: vec![call.encode_to_vec().into()],
+    }));
     let _ = to.send(Ok(OpenSessionResponse { frame })); // the SDK may have left
 }
 

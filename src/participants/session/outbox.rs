@@ -20,9 +20,12 @@ use super::{
     state::Next,
 };
 use crate::{
-    proto::tercet::participant::v1::{
-        OpenSessionResponse, SessionCall, SessionCalls, SessionDrain, SessionHeartbeat,
-        SessionWelcome, open_session_response::Frame,
+    proto::{
+        SessionCalls,
+        tercet::participant::v1::{
+            OpenSessionResponse, SessionDrain, SessionHeartbeat, SessionWelcome,
+            open_session_response::Frame,
+        },
     },
     turn::Turn,
 };
@@ -104,12 +107,7 @@ fn in_a_frame(calls: Vec<(u64, Box<Order>)>) -> SessionCalls {
     let now = Instant::now();
     let call = |(call_id, order): (u64, Box<Order>)| {
         let left = order.deadline.saturating_duration_since(now);
-        SessionCall {
-            call_id,
-            timeout: left.try_into().ok(),
-            traceparent: order.traceparent,
-            request: Some(order.request),
-        }
+        order.call.leaving(call_id, left)
     };
     SessionCalls {
         calls: calls.into_iter().map(call).collect(),

@@ -11,8 +11,8 @@ use tonic::{Code, Status};
 
 use super::{Hello, SESSIONS_MAX, SessionRefused, link::Link};
 use crate::{
-    participants::fault::Fault,
-    proto::tercet::participant::v1::{session_call::Request, session_reply::Response},
+    participants::{fault::Fault, write::SessionCall},
+    proto::tercet::participant::v1::session_reply::Response,
 };
 
 /// Calls in one frame.
@@ -30,8 +30,8 @@ pub(super) type ReplyTo = oneshot::Sender<Heard>;
 
 /// A call to be made.
 pub(crate) struct Order {
-    pub(crate) request: Request,
-    pub(crate) traceparent: String,
+    pub(crate) call: SessionCall,
+    pub(crate) is_try: bool,
     pub(crate) deadline: Instant,
     /// Whether it may wait for a session that has room.
     pub(crate) may_wait: bool,
@@ -129,8 +129,8 @@ impl State {
         self.calls_begun += 1;
         let number = self.calls_begun;
         if let Err(unsent) = self.give(number, unsent) {
-            if !unsent.order.may_wait || !self.is_served(unsent.order.is_try()) {
-                return Err(self.never_left(unsent.order.is_try()));
+            if !unsent.order.may_wait || !self.is_served(unsent.order.is_try) {
+                return Err(self.never_left(unsent.order.is_try));
             }
             self.waiting.insert(number, unsent);
         }
@@ -169,7 +169,7 @@ impl State {
                 session.queue.pop_front(); // given up
                 continue;
             };
-            bytes += unsent.order.bytes();
+            bytes += unsent.order.call.len();
             if !frame.is_empty() && (bytes > FRAME_BYTES_MAX || frame.len() == FRAME_CALLS_MAX) {
                 break;
             }
@@ -269,12 +269,12 @@ impl State {
             let Err(unsent) = self.give(number, unsent) else {
                 continue;
             };
-            if unsent.order.may_wait && self.is_served(unsent.order.is_try()) {
+            if unsent.order.may_wait && self.is_served(unsent.order.is_try) {
                 // Whoever waits behind it has no room either.
                 left.insert(number, unsent);
                 break;
             }
-            let (session, reply) = (None, Err(self.never_left(unsent.order.is_try())));
+            let (session, reply) = (None, Err(self.never_left(unsent.order.is_try)));
             let _ = unsent.reply_to.send(Heard { session, reply }); // it may just have given up
         }
         left.append(&mut self.waiting);
@@ -283,7 +283,7 @@ impl State {
 
     /// Gives a call to the session that should have it, or back.
     fn give(&mut self, number: u64, unsent: Unsent) -> Result<(), Unsent> {
-        let Some(at) = self.with_room(unsent.order.is_try()) else {
+        let Some(at) = self.with_room(unsent.order.is_try) else {
             return Err(unsent);
         };
         self.turn = at + 1;
@@ -349,29 +349,5 @@ impl Open {
                 None
             }
         }
-    }
-}
-
-impl Order {
-    fn is_try(&self) -> bool {
-        matches!(self.request, Request::TryCall(_))
-    }
-
-    /// What it takes in a frame, about: all that can be large is counted.
-    fn bytes(&self) -> usize {
-        const REST_BYTES: usize = 1024;
-        let (context, payloads) = match &self.request {
-            Request::TryCall(it) => (&it.context, [&it.payload, &None]),
-            Request::ConfirmCall(it) => (&it.context, [&it.payload, &it.try_result]),
-            Request::CancelCall(it) => (&it.context, [&it.payload, &it.try_result]),
-            Request::QueryCall(it) => (&it.context, [&None, &None]),
-        };
-        let texts = context
-            .iter()
-            .flat_map(|it| it.labels.iter().chain(&it.switches));
-        let texts = texts.map(|(key, value)| key.len() + value.len() + 8);
-        let payloads = payloads.into_iter().flatten();
-        let payloads = payloads.map(|it| it.type_url.len() + it.value.len());
-        REST_BYTES + texts.sum::<usize>() + payloads.sum::<usize>()
     }
 }

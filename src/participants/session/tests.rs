@@ -15,11 +15,8 @@ use super::{
     state::{Heard, Next, Order, State, Unsent},
 };
 use crate::{
-    participants::fault::Fault,
-    proto::tercet::participant::v1::{
-        ConfirmRequest, Payload, TryRequest, TryResponse, session_call::Request,
-        session_reply::Response,
-    },
+    participants::{fault::Fault, write::SessionCall},
+    proto::tercet::participant::v1::{TryResponse, session_reply::Response},
 };
 
 type Reply = oneshot::Receiver<Heard>;
@@ -37,28 +34,38 @@ fn open(state: &mut State, instance: &str, max_in_flight: usize) -> Arc<Link> {
     state.open(&hello(instance, max_in_flight)).unwrap()
 }
 
-fn call(state: &mut State, request: Request, may_wait: bool) -> (Result<u64, Fault>, Reply) {
+fn call(state: &mut State, order: Order) -> (Result<u64, Fault>, Reply) {
     let (reply_to, reply) = oneshot::channel();
-    let order = Box::new(Order {
-        request,
-        traceparent: String::new(),
-        deadline: Instant::now() + Duration::from_secs(1),
-        may_wait,
-    });
+    let order = Box::new(order);
     (state.take(Unsent { order, reply_to }), reply)
 }
 
-fn a_try() -> Request {
-    Request::TryCall(TryRequest::default())
+fn a_try() -> Order {
+    Order {
+        call: SessionCall::of_bytes(1),
+        is_try: true,
+        deadline: Instant::now() + Duration::from_secs(1),
+        may_wait: true,
+    }
 }
 
-fn a_confirm() -> Request {
-    Request::ConfirmCall(ConfirmRequest::default())
+fn a_confirm() -> Order {
+    Order {
+        is_try: false,
+        ..a_try()
+    }
+}
+
+fn a_try_that_does_not_wait() -> Order {
+    Order {
+        may_wait: false,
+        ..a_try()
+    }
 }
 
 /// A Try that is taken.
 fn taken(state: &mut State) -> (u64, Reply) {
-    let (number, reply) = call(state, a_try(), true);
+    let (number, reply) = call(state, a_try());
     (number.unwrap(), reply)
 }
 
@@ -157,7 +164,7 @@ fn what_was_sent_over_a_broken_session_is_indeterminate_and_the_rest_goes_elsewh
     let b = open(&mut state, "b", 1);
     let (third, _reply) = taken(&mut state);
     assert_eq!(frame(&mut state, &b), [third]);
-    let (_, mut fourth) = call(&mut state, a_try(), true);
+    let (_, mut fourth) = call(&mut state, a_try());
 
     assert!(state.end(&a, broken()));
     let status = indeterminate(sent);
@@ -179,17 +186,17 @@ fn when_the_last_session_ends_what_never_left_is_as_a_refused_connection() {
     for reply in [given, waiting] {
         assert_eq!(never_left(reply).message(), "no session is open");
     }
-    assert!(call(&mut state, a_try(), true).0.is_err());
+    assert!(call(&mut state, a_try()).0.is_err());
 }
 
 #[test]
 fn who_has_another_way_does_not_wait_for_credit() {
     let mut state = State::default();
     let _a = open(&mut state, "a", 1);
-    let (given, mut reply) = call(&mut state, a_try(), false);
+    let (given, mut reply) = call(&mut state, a_try_that_does_not_wait());
     given.unwrap();
     assert!(waits(&mut reply));
-    let (refused, _reply) = call(&mut state, a_try(), false);
+    let (refused, _reply) = call(&mut state, a_try_that_does_not_wait());
     match refused.unwrap_err() {
         Fault::NeverLeft(status) => assert!(status.message().contains("max_in_flight")),
         other => panic!("{other:?}"),
@@ -210,16 +217,16 @@ fn a_session_that_drains_gets_no_try_and_the_rest_only_when_nobody_else_is_there
     assert_eq!(frame(&mut state, &a), [first, second]);
     state.drain(&a);
     assert!(never_left(waiting).message().contains("no new Try"));
-    assert!(call(&mut state, a_try(), true).0.is_err());
+    assert!(call(&mut state, a_try()).0.is_err());
 
-    let (confirm, mut reply) = call(&mut state, a_confirm(), true);
+    let (confirm, mut reply) = call(&mut state, a_confirm());
     assert!(waits(&mut reply));
     answer(&mut state, &a, first);
     assert_eq!(frame(&mut state, &a), [confirm.unwrap()]);
 
     let b = open(&mut state, "b", 1);
-    let (to_b, _reply) = call(&mut state, a_confirm(), true);
-    let (_, mut for_b) = call(&mut state, a_confirm(), true);
+    let (to_b, _reply) = call(&mut state, a_confirm());
+    let (_, mut for_b) = call(&mut state, a_confirm());
     answer(&mut state, &a, second);
     assert_eq!(frame(&mut state, &b), [to_b.unwrap()]);
     assert!(frame(&mut state, &a).is_empty());
@@ -280,19 +287,13 @@ fn sessions_are_bounded_and_who_is_told_to_go_leaves_room() {
 fn a_frame_ends_at_its_limits_and_a_larger_call_goes_alone() {
     let mut state = State::default();
     let a = open(&mut state, "a", 2_000);
-    let of = |bytes: usize| {
-        let payload = Some(Payload {
-            type_url: String::new(),
-            value: vec![0; bytes].into(),
-        });
-        Request::TryCall(TryRequest {
-            payload,
-            ..TryRequest::default()
-        })
+    let of = |bytes| Order {
+        call: SessionCall::of_bytes(bytes),
+        ..a_try()
     };
     let mut replies = Vec::new();
     for bytes in [2 << 20, 600_000, 400_000, 400_000] {
-        replies.push(call(&mut state, of(bytes), true).1);
+        replies.push(call(&mut state, of(bytes)).1);
     }
     assert_eq!(frame(&mut state, &a), [1]);
     assert_eq!(frame(&mut state, &a), [2, 3]);

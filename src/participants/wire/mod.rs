@@ -37,7 +37,7 @@ use tonic::{
 use self::connection::Connection;
 use super::fault::Fault;
 
-pub(super) use crate::http2::frame::{framed, framed_bytes};
+pub(super) use crate::http2::frame::framed_bytes;
 pub use connector::Connector;
 pub(super) use reply::{Failed, Reply};
 

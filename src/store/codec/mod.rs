@@ -22,7 +22,6 @@
 //! payload has at most 64 KiB besides. This module takes whatever it is given.
 
 pub(super) mod frame;
-mod message;
 mod numbers;
 mod read;
 #[cfg(test)]
@@ -33,9 +32,8 @@ mod write;
 use prost::{Message as _, bytes::Bytes};
 use tercet_core::{check::Violation, ids::IdError};
 
-use self::message::Message;
 use super::{Record, UnixMs};
-use crate::fields::fields;
+use crate::{fields::fields, message::Message};
 
 /// The most bytes a record has without its payloads.
 pub const BARE_BYTES_MAX: usize = 64 * 1024;

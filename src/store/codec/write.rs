@@ -7,8 +7,11 @@ use tercet_core::{
     transaction::{Attention, Branch, BranchSpec, Methods, Target, Transaction},
 };
 
-use super::{message::Message, numbers::Numbered};
-use crate::store::{BranchTimes, HistoryEvent, Origin, Record, UnixMs};
+use super::numbers::Numbered;
+use crate::{
+    message::Message,
+    store::{BranchTimes, HistoryEvent, Origin, Record, UnixMs},
+};
 
 pub(super) fn record(to: &mut Message<'_>, it: &Record) {
     to.text(1, it.id.as_str());

@@ -9,6 +9,7 @@ mod sharing;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use prost::Message as _;
 use tercet::{
     participants::{
         Connector, GrpcParticipants, Outgoing, ParticipantConfig, Participants as _,
@@ -135,7 +136,10 @@ impl Instance {
         let mut calls = Vec::new();
         while calls.len() < count {
             match self.hears().await {
-                Ok(Some(Heard::Calls(more))) => calls.extend(more.calls),
+                Ok(Some(Heard::Calls(more))) => {
+                    let more = more.calls.into_iter().map(SessionCall::decode);
+                    calls.extend(more.map(|it| it.expect("it is read")));
+                }
                 Ok(Some(Heard::Heartbeat(_) | Heard::Drain(_))) => {}
                 other => panic!("{other:?}"),
             }

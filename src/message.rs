@@ -1,13 +1,13 @@
 //! One protobuf message, as it is written.
 //!
 //! A field with the value that a missing one reads as is left out, but not one that may be missing: there
-//! it says that it is given. This is what prost writes for the types in `wire`, byte for byte; a test holds
+//! it says that it is given. This is what prost writes, byte for byte; the tests of who uses it hold
 //! them against each other.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The bytes of a message, to which its fields are added in the order of their tags.
-pub(super) struct Message<'a>(&'a mut Vec<u8>);
+/// The bytes of a message, to which its fields are added. prost adds them in the order of their tags.
+pub(crate) struct Message<'a>(&'a mut Vec<u8>);
 
 /// How the content of a field is written.
 #[derive(Clone, Copy)]
@@ -19,19 +19,19 @@ enum Wire {
 
 impl<'a> Message<'a> {
     /// A message that begins at the end of these bytes.
-    pub(super) fn at_end(bytes: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn at_end(bytes: &'a mut Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    pub(super) fn number(&mut self, tag: u32, value: impl Into<u64>) {
+    pub(crate) fn number(&mut self, tag: u32, value: impl Into<u64>) {
         self.given(tag, Some(value.into()).filter(|it| *it != 0));
     }
 
-    pub(super) fn signed(&mut self, tag: u32, value: impl Into<i64>) {
+    pub(crate) fn signed(&mut self, tag: u32, value: impl Into<i64>) {
         self.number(tag, value.into().cast_unsigned());
     }
 
-    pub(super) fn fixed(&mut self, tag: u32, value: u64) {
+    pub(crate) fn fixed(&mut self, tag: u32, value: u64) {
         if value != 0 {
             self.key(tag, Wire::Fixed64);
             self.0.extend_from_slice(&value.to_le_bytes());
@@ -39,7 +39,7 @@ impl<'a> Message<'a> {
     }
 
     /// A number that may be missing.
-    pub(super) fn given(&mut self, tag: u32, value: Option<u64>) {
+    pub(crate) fn given(&mut self, tag: u32, value: Option<u64>) {
         if let Some(value) = value {
             self.key(tag, Wire::Varint);
             self.varint(value);
@@ -47,11 +47,11 @@ impl<'a> Message<'a> {
     }
 
     /// A signed number that may be missing.
-    pub(super) fn given_signed(&mut self, tag: u32, value: Option<i64>) {
+    pub(crate) fn given_signed(&mut self, tag: u32, value: Option<i64>) {
         self.given(tag, value.map(i64::cast_unsigned));
     }
 
-    pub(super) fn numbers(&mut self, tag: u32, values: &[u64]) {
+    pub(crate) fn numbers(&mut self, tag: u32, values: &[u64]) {
         if !values.is_empty() {
             self.message(tag, |packed| {
                 values.iter().for_each(|value| packed.varint(*value));
@@ -59,24 +59,24 @@ impl<'a> Message<'a> {
         }
     }
 
-    pub(super) fn text(&mut self, tag: u32, text: &str) {
+    pub(crate) fn text(&mut self, tag: u32, text: &str) {
         self.bytes(tag, text.as_bytes());
     }
 
-    pub(super) fn bytes(&mut self, tag: u32, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, tag: u32, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.given_bytes(tag, bytes);
         }
     }
 
     /// Bytes, or a text, that could be missing, but are not.
-    pub(super) fn given_bytes(&mut self, tag: u32, bytes: &[u8]) {
+    pub(crate) fn given_bytes(&mut self, tag: u32, bytes: &[u8]) {
         self.key(tag, Wire::Delimited);
         self.varint(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
-    pub(super) fn texts(&mut self, tag: u32, texts: &BTreeMap<Arc<str>, Arc<str>>) {
+    pub(crate) fn texts(&mut self, tag: u32, texts: &BTreeMap<Arc<str>, Arc<str>>) {
         for (key, value) in texts {
             self.message(tag, |entry| {
                 entry.text(1, key);
@@ -87,7 +87,7 @@ impl<'a> Message<'a> {
 
     /// A message within this one. Its length stands before it, but is known only behind it: there is one
     /// byte for it, enough for most; for the rest of a longer one the message makes room.
-    pub(super) fn message(&mut self, tag: u32, write: impl FnOnce(&mut Message<'_>)) {
+    pub(crate) fn message(&mut self, tag: u32, write: impl FnOnce(&mut Message<'_>)) {
         self.key(tag, Wire::Delimited);
         let at = self.0.len();
         self.0.push(0);
