@@ -121,7 +121,8 @@ async fn count(
 ) -> anyhow::Result<u64> {
     let folder = TempDir::with_prefix_in("guard-", dir)?;
     let profile = folder.path().join("callgrind");
-    let lived = live(mode, program, folder.path(), &profile, each).await;
+    let launch = launch(program, &profile);
+    let lived = live(mode, launch, folder.path(), CONCURRENCY, each).await;
     with_last_words(lived, folder.path())?;
     if let Some(keep) = keep {
         let copied = fs::copy(&profile, &keep);
@@ -130,25 +131,26 @@ async fn count(
     total(&profile)
 }
 
-async fn live(
+/// A life of the coordinator in which so many clients do so many transactions each, up to its end in good order.
+pub async fn live(
     mode: Mode,
-    program: &Path,
+    launch: Launch,
     folder: &Path,
-    profile: &Path,
+    concurrency: u32,
     each: u64,
 ) -> anyhow::Result<()> {
-    let stage = Stage::set(mode, launch(program, profile), folder).await?;
+    let stage = Stage::set(mode, launch, folder).await?;
     let coordinator = stage.coordinator().await?;
     let calls = Calls::to(&coordinator, CONNECTIONS).await?;
     let window = Window::of_each(each, LOAD_TIMEOUT);
-    let done = Load::start(Ids::default(), &calls, CONCURRENCY, "done", window)
+    let done = Load::start(Ids::default(), &calls, concurrency, "done", window)
         .done()
         .await?;
     let acknowledged = done.acknowledged();
     if let Some(fault) = done.into_fault() {
         return Err(fault.context("a client met an error"));
     }
-    if acknowledged != each * u64::from(CONCURRENCY) {
+    if acknowledged != each * u64::from(concurrency) {
         bail!("only {acknowledged} transactions were done within {LOAD_TIMEOUT:?}");
     }
     drop(calls);

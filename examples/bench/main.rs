@@ -34,6 +34,7 @@ mod stage;
 mod stuck;
 mod summary;
 mod table;
+mod train;
 mod usage;
 mod wire;
 
@@ -74,5 +75,6 @@ async fn act() -> anyhow::Result<ExitCode> {
         Some(Task::Guard(options)) => guard::run(options).await,
         Some(Task::Overload(options)) => overload::run(options).await,
         Some(Task::Stuck(options)) => stuck::run(options).await,
+        Some(Task::Train(options)) => train::run(options).await,
     }
 }

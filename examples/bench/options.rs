@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{growth, guard, mode::Mode, overload, stuck};
+use crate::{growth, guard, mode::Mode, overload, stuck, train};
 
 /// More would be refused: the coordinator's own limit is 4096.
 const CONCURRENCY_MAX: i64 = 4096;
@@ -27,6 +27,7 @@ pub enum Task {
     Growth(growth::Options),
     Overload(overload::Options),
     Stuck(stuck::Options),
+    Train(train::Options),
 }
 
 /// Prints what each mode came to, round by round, then the medians, the ratios and the targets. The exit

@@ -1,16 +1,12 @@
 //! The calls of one transaction that are out: at most one for each branch.
 
 use std::{
-    pin::Pin,
+    future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use futures::{
-    FutureExt as _, StreamExt as _,
-    future::{AbortHandle, Abortable, BoxFuture},
-    stream::FuturesUnordered,
-};
+use futures::{FutureExt as _, future::BoxFuture};
 use tercet_core::{
     answer::{Answer, QueryAnswer},
     step::Call,
@@ -25,9 +21,10 @@ use crate::{
 
 #[derive(Default)]
 pub(super) struct Calls {
-    out: FuturesUnordered<Abortable<Out>>,
-    /// Of each that nothing has taken the place of, by its branch.
-    aborts: Vec<(usize, AbortHandle)>,
+    out: Vec<Out>,
+    /// Who is looked at first: behind the last that had ended, so that nobody is looked at in vain again while
+    /// more have.
+    turn: usize,
 }
 
 /// A call that has ended.
@@ -44,40 +41,37 @@ pub(super) enum End {
 
 impl Calls {
     pub(super) fn is_empty(&self) -> bool {
-        self.aborts.is_empty()
+        self.out.is_empty()
     }
 
     /// Begins a call; it takes the place of what it overtakes.
     pub(super) fn begin(&mut self, call: Call, engine: &Inner, record: &Record) {
-        self.aborts.retain(|(branch, abort)| {
-            let other = *branch != call.branch;
-            if !other {
-                abort.abort();
-            }
-            other
-        });
+        self.out.retain(|it| it.call.branch != call.branch);
         let outgoing = outgoing(engine, record, call);
-        let (abort, registration) = AbortHandle::new_pair();
-        let out = Out {
+        self.out.push(Out {
             call,
             begun: Instant::now(),
             unsent: Some((Arc::clone(&engine.participants), outgoing)),
             ending: None,
-        };
-        self.out.push(Abortable::new(out, registration));
-        self.aborts.push((call.branch, abort));
+        });
     }
 
-    /// The next one that ends; none when none is out.
-    pub(super) async fn next(&mut self) -> Option<Ended> {
-        while let Some(ended) = self.out.next().await {
-            if let Ok(ended) = ended {
-                self.aborts
-                    .retain(|(branch, _)| *branch != ended.call.branch);
-                return Some(ended);
+    /// The next one that ends; never when none is out.
+    pub(super) async fn next(&mut self) -> Ended {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
+        let len = self.out.len();
+        for step in 0..len {
+            let at = (self.turn + step) % len;
+            if let Poll::Ready(ended) = self.out[at].poll(context) {
+                self.out.remove(at);
+                self.turn = at;
+                return Poll::Ready(ended);
             }
         }
-        None
+        Poll::Pending
     }
 }
 
@@ -94,16 +88,14 @@ enum Ending {
     Queried(BoxFuture<'static, QueryAnswer>),
 }
 
-impl Future for Out {
-    type Output = Ended;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+impl Out {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
         let Self {
             call,
             begun,
             unsent,
             ending,
-        } = &mut *self;
+        } = self;
         let ending = ending.get_or_insert_with(|| {
             let (participants, outgoing) = unsent.take().expect("it is sent once");
             if call.query {

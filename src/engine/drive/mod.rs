@@ -142,7 +142,7 @@ impl Drive {
             biased;
             (record, result) = async { self.saving.as_mut().expect("guarded").await },
                 if self.saving.is_some() => Happened::Saved(record, result),
-            Some(ended) = self.calls.next() => Happened::Ended(ended),
+            ended = self.calls.next() => Happened::Ended(ended),
             Some(command) = self.inbox.recv() => Happened::Command(command),
             () = poll_fn(|context| self.alarm.poll(due, context)) => Happened::Due,
             () = std::future::ready(()), if draining => Happened::Draining,

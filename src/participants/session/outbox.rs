@@ -103,9 +103,9 @@ fn frame(frame: Frame) -> Poll<Option<Result<OpenSessionResponse, Status>>> {
     Poll::Ready(Some(Ok(response)))
 }
 
-fn in_a_frame(calls: Vec<(u64, Box<Order>)>) -> SessionCalls {
+fn in_a_frame(calls: Vec<(u64, Order)>) -> SessionCalls {
     let now = Instant::now();
-    let call = |(call_id, order): (u64, Box<Order>)| {
+    let call = |(call_id, order): (u64, Order)| {
         let left = order.deadline.saturating_duration_since(now);
         order.call.leaving(call_id, left)
     };

@@ -74,7 +74,6 @@ impl Pool {
     pub(crate) fn call(&self, order: Order) -> impl Future<Output = Heard> + Send {
         let deadline = order.deadline;
         let (reply_to, reply) = oneshot::channel();
-        let order = Box::new(order);
         let taken = self.state.lock().take(Unsent { order, reply_to });
         let taken = taken.map(|number| Ticket {
             pool: self,

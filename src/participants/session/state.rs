@@ -39,7 +39,7 @@ pub(crate) struct Order {
 
 /// A call that has not left yet.
 pub(super) struct Unsent {
-    pub(super) order: Box<Order>,
+    pub(super) order: Order,
     pub(super) reply_to: ReplyTo,
 }
 
@@ -82,7 +82,7 @@ pub(super) struct State {
 /// What a session's stream does next.
 pub(super) enum Next {
     Farewell,
-    Calls(Vec<(u64, Box<Order>)>),
+    Calls(Vec<(u64, Order)>),
     Nothing,
 }
 
@@ -337,7 +337,7 @@ impl State {
 
 impl Open {
     /// Marks a call as sent, and hands it out.
-    fn send(&mut self, number: u64) -> Option<(u64, Box<Order>)> {
+    fn send(&mut self, number: u64) -> Option<(u64, Order)> {
         let given = self.calls.get_mut(&number)?;
         match std::mem::replace(given, Given::Sent(None)) {
             Given::Unsent(Unsent { order, reply_to }) => {

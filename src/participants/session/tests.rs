@@ -36,7 +36,6 @@ fn open(state: &mut State, instance: &str, max_in_flight: usize) -> Arc<Link> {
 
 fn call(state: &mut State, order: Order) -> (Result<u64, Fault>, Reply) {
     let (reply_to, reply) = oneshot::channel();
-    let order = Box::new(order);
     (state.take(Unsent { order, reply_to }), reply)
 }
 
