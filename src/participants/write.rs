@@ -1,5 +1,6 @@
 //! From a transaction to what is asked of its participants, without a copy in between. Fields and tags are
-//! those of `proto/`; a test holds them against what prost writes.
+//! those of `proto/`; a test holds them against what prost writes. A payload and a failure stand on the disk
+//! just so, but that is another format, and has its own reasons to stay as it is.
 
 use std::time::Duration;
 
