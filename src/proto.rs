@@ -1,5 +1,5 @@
-//! Code generated from `proto/`. Only `rpc/` and `participants/` touch it; their `convert.rs`
-//! turn it into the domain.
+//! Code generated from `proto/`. Only `rpc/` and `participants/` touch it, and turn it into the domain. What
+//! participants are asked is written without it (`message.rs`).
 #![allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]
 
 mod codec;
