@@ -55,7 +55,7 @@ pub struct Options {
     dir: PathBuf,
 }
 
-const MODES: [Mode; 2] = [Mode::Unary, Mode::Sessions];
+pub const MODES: [Mode; 2] = [Mode::Unary, Mode::Sessions];
 const CONCURRENCY: u32 = 16;
 const CONNECTIONS: usize = 1;
 /// How many times as long the long run is.

@@ -6,7 +6,13 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Args;
 use tempfile::TempDir;
 
-use crate::{disk, guard::live, mode::Mode, processes::Launch, program, stage::with_last_words};
+use crate::{
+    disk,
+    guard::{MODES, live},
+    processes::Launch,
+    program,
+    stage::with_last_words,
+};
 
 /// Has the coordinator do all that takes most of its time, and end in good order (a minute).
 ///
@@ -25,7 +31,7 @@ const CROWDS: [(u32, u64); 3] = [(1, 2_000), (32, 500), (256, 100)];
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     disk::make(&options.dir)?;
     let program = program::tercet()?;
-    for mode in [Mode::Unary, Mode::Sessions] {
+    for mode in MODES {
         for (concurrency, each) in CROWDS {
             println!("{mode}: {concurrency} clients, {each} transactions each");
             let folder = TempDir::with_prefix_in("train-", &options.dir)?;

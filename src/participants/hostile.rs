@@ -21,7 +21,10 @@ use crate::{
     arbitrary,
     http2::frame::framed,
     mangle::{cases, mangled, manglings},
-    proto::tercet::participant::v1::{self as proto, SessionCall, session_call::Request as Sent},
+    proto::{
+        SessionCalls,
+        tercet::participant::v1::{self as proto, SessionCall, session_call::Request as Sent},
+    },
 };
 
 const PAYLOAD_BYTES_MAX: usize = 64;
@@ -185,8 +188,13 @@ fn can_be_told(outgoing: &Outgoing) -> Result<(), TestCaseError> {
         request: Some(request),
     };
     let leaving = write::SessionCall::of(asked, outgoing, "r");
+    let in_a_frame = leaving.bytes();
     let leaving = leaving.leaving(7, std::time::Duration::new(2, 999_999_999));
     prop_assert_eq!(leaving.len(), call.encoded_len());
+    let frame = SessionCalls {
+        calls: vec![leaving.clone()],
+    };
+    prop_assert!(frame.encoded_len() <= in_a_frame);
     prop_assert_eq!(SessionCall::decode(leaving).expect("it is read"), call);
     prop_assert_eq!(
         report_token::parse(&context.report_token),

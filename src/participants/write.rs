@@ -16,8 +16,8 @@ use crate::{http2::frame::framed_by, message::Message, store::UnixMs};
 /// Most contexts are shorter, with what stands around them.
 const CONTEXT_BYTES: usize = 320;
 
-/// Of a number and a timeout, at most.
-const TAIL_BYTES: usize = 32;
+/// What is added to a call when it leaves, and stands around it in a frame, at most: a number, a timeout, a length.
+const TAIL_BYTES: usize = 36;
 
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,8 +69,9 @@ impl SessionCall {
         bytes.into()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    /// What it takes in a frame, at most.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len() + TAIL_BYTES
     }
 
     #[cfg(test)]

@@ -169,7 +169,7 @@ impl State {
                 session.queue.pop_front(); // given up
                 continue;
             };
-            bytes += unsent.order.call.len();
+            bytes += unsent.order.call.bytes();
             if !frame.is_empty() && (bytes > FRAME_BYTES_MAX || frame.len() == FRAME_CALLS_MAX) {
                 break;
             }
