@@ -6,11 +6,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,8 +14,9 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Shared,
+    queue::{Call, Queue, Write},
     settle::panic_text,
-    writer::{Write, Writer},
+    writer::Writer,
 };
 
 /// How long the queue has to be empty before the mark is made exact.
@@ -29,32 +26,30 @@ const IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Inlet {
     shared: Arc<Shared>,
+    queue: Arc<Queue>,
     writer: Arc<Mutex<Writer>>,
-    /// Unbounded by itself: what the engine admits into flight, each with a few commits, bounds it.
-    queue: Sender<Write>,
 }
 
 /// The end of the writer's thread.
 pub(super) struct Outlet {
     shared: Arc<Shared>,
+    queue: Arc<Queue>,
     writer: Arc<Mutex<Writer>>,
-    queue: Receiver<Write>,
 }
 
 /// Both ends of a writer's queue.
 pub(super) fn inlet(writer: Writer) -> (Inlet, Outlet) {
-    let (queue, writes) = channel();
-    let shared = Arc::clone(&writer.shared);
+    let (shared, queue) = (Arc::clone(&writer.shared), Arc::clone(&writer.queue));
     let writer = Arc::new(Mutex::new(writer));
     let outlet = Outlet {
         shared: Arc::clone(&shared),
+        queue: Arc::clone(&queue),
         writer: Arc::clone(&writer),
-        queue: writes,
     };
     let inlet = Inlet {
         shared,
-        writer,
         queue,
+        writer,
     };
     (inlet, outlet)
 }
@@ -62,24 +57,29 @@ pub(super) fn inlet(writer: Writer) -> (Inlet, Outlet) {
 impl Inlet {
     /// Takes a write in. It takes effect after all that was taken in before.
     pub(super) fn enter(&self, write: Write) {
-        if let Some(mut writer) = self.at_rest() {
-            let worked = attempt(|| writer.batch(write, || None));
-            if let Err(reason) = worked {
-                self.shared.breaker.trip(reason);
-            }
+        let Some(mut writer) = self.at_rest() else {
+            self.queue.put(write);
+            self.queue.call();
             return;
-        }
-        self.shared.waiting.fetch_add(1, Ordering::SeqCst);
-        if let Err(SendError(refused)) = self.queue.send(write) {
-            let stopped = || self.shared.breaker.trip("its writer has stopped");
-            let error = self.shared.breaker.error().unwrap_or_else(stopped);
-            refused.reply.send(Err(error));
+        };
+        let worked = attempt(|| {
+            self.queue.put(write);
+            writer.batch()
+        });
+        if let Err(reason) = worked {
+            self.shared.breaker.trip(reason);
         }
     }
 
     fn at_rest(&self) -> Option<MutexGuard<'_, Writer>> {
         let writer = self.writer.try_lock();
         writer.filter(|writer| writer.is_at_rest())
+    }
+}
+
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
 
@@ -90,35 +90,22 @@ impl Outlet {
             return;
         };
         let broken = self.shared.breaker.trip(reason);
-        for write in self.queue.try_iter() {
-            write.reply.send(Err(broken.clone()));
-        }
+        self.queue.stop(&broken);
     }
 
     fn work(&self) -> Result<(), String> {
         loop {
-            let first = self.queue.recv_timeout(IDLE);
+            let call = self.queue.wait(IDLE);
             let mut writer = self.writer.lock();
-            match first {
-                Ok(first) => {
-                    self.left();
-                    writer.batch(first, || self.next())?;
+            match call {
+                Call::Write => {
+                    writer.batch()?;
                     writer.tidy()?;
                 }
-                Err(RecvTimeoutError::Timeout) => writer.idle()?,
-                Err(RecvTimeoutError::Disconnected) => return writer.close(),
+                Call::Idle => writer.idle()?,
+                Call::Close => return writer.close(),
             }
         }
-    }
-
-    fn next(&self) -> Option<Write> {
-        let write = self.queue.try_recv().ok();
-        write.inspect(|_| self.left())
-    }
-
-    /// One that has waited is with the writer, whose lock is held.
-    fn left(&self) {
-        self.shared.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -140,12 +127,11 @@ mod tests {
     use crate::store::{
         Record, Store as _, StoreError,
         codec::tests::smallest,
-        fault::{Promise, promise},
+        fault::Promise,
         sled::{
             SledStore, Workers,
-            entry::Entry,
-            tests::opened,
-            writer::{CALM_BATCHES, Pace, QUICK, What},
+            tests::{self, opened},
+            writer::{CALM_BATCHES, Pace, QUICK},
         },
     };
 
@@ -162,9 +148,7 @@ mod tests {
     }
 
     fn write(revision: u64) -> (Write, Promise) {
-        let (reply, promise) = promise();
-        let what = What::Commit(Entry::of(&record(revision)));
-        (Write { what, reply }, promise)
+        tests::write(&record(revision))
     }
 
     fn directory() -> tempfile::TempDir {
@@ -211,7 +195,7 @@ mod tests {
         let second = store.commit(record(2));
         drop(first.await.expect("it is the first"));
         drop(second.await.expect("it follows the first"));
-        assert!(!writer(&store).lock().somebody_waits());
+        assert!(writer(&store).lock().queue.is_empty());
     }
 
     #[test]
@@ -223,7 +207,8 @@ mod tests {
             for revision in revisions {
                 assert!(!writer.is_at_rest(), "before revision {revision}");
                 let (write, promise) = write(revision);
-                writer.batch(write, || None).expect("it is written");
+                writer.queue.put(write);
+                writer.batch().expect("it is written");
                 let answer = promise.wait().now_or_never();
                 answer.expect("it is answered").expect("it follows");
                 writer.pace.took = QUICK;
@@ -234,9 +219,9 @@ mod tests {
         assert!(writer.is_at_rest());
 
         let (first, second) = (write(calm + 1), write(calm + 2));
-        let mut more = Some(second.0);
-        let two = writer.batch(first.0, || more.take());
-        two.expect("they are written");
+        writer.queue.put(first.0);
+        writer.queue.put(second.0);
+        writer.batch().expect("they are written");
         alone(writer, calm + 3..=2 * calm + 2);
         assert!(writer.is_at_rest());
 

@@ -8,7 +8,8 @@
 //! | `open`, `create` | every way in which a directory may not be what it should be, or not yet |
 //! | `sidecar`, `trace` | what the store has to be: which, how new |
 //! | `inlet` | who writes: a thread with a queue, or at rest whoever commits |
-//! | `writer` | compare-and-set, group commit, acknowledgement |
+//! | `queue` | compare-and-set, and what waits to be written |
+//! | `writer` | group commit, acknowledgement |
 //! | `journal` | a batch made durable with one write and one `fdatasync` |
 //! | `replay` | what a start finds in the journal |
 //! | `recent` | what the journal has and the database not yet |
@@ -33,6 +34,7 @@ mod medium;
 mod meta;
 mod open;
 mod pack;
+mod queue;
 mod recent;
 mod replay;
 mod settle;
@@ -53,7 +55,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
@@ -71,10 +73,11 @@ use super::{
 use entry::Entry;
 use inlet::{Inlet, inlet};
 use open::{Missing, Opened};
+use queue::{Queue, What, Write};
 use settle::{Settler, panic_text};
 use view::{Durable, Found, MISSING, View};
 use waker::Waker;
-use writer::{Pace, What, Write, Writer};
+use writer::{Pace, Writer};
 
 pub use open::{OpenError, SledOptions};
 pub use sidecar::FORMAT;
@@ -110,8 +113,6 @@ struct Shared {
     identity: Identity,
     view: View,
     breaker: Breaker,
-    /// Writes in the queue.
-    waiting: AtomicUsize,
     commits: AtomicU64,
     syncs: AtomicU64,
     /// Places of records found unreadable; as many as there are such.
@@ -208,7 +209,6 @@ impl Workers {
             },
             view: View::new(opened.ids),
             breaker: Breaker::default(),
-            waiting: AtomicUsize::new(0),
             commits: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             quarantined: Mutex::default(),
@@ -216,12 +216,12 @@ impl Workers {
         let (settle, named) = channel();
         let (done, settled) = channel();
         let writer = Writer {
+            queue: Arc::new(Queue::new(shared.clone(), opened.meta.arrived)),
             shared: shared.clone(),
             dir: opened.dir,
             journal: opened.journal,
             trace: opened.trace,
             batch: opened.meta.settled,
-            arrived: opened.meta.arrived,
             sidecar: opened.sidecar,
             settle,
             settled,

@@ -24,6 +24,16 @@ pub(super) struct Recent {
     business_keys: BTreeSet<(Arc<str>, Cursor)>,
 }
 
+/// What is said of one record.
+#[derive(Debug)]
+pub(super) struct Word {
+    pub(super) id: TransactionId,
+    /// None when it is purged.
+    pub(super) entry: Option<Arc<Entry>>,
+    /// Whether the database may have anything at this place.
+    pub(super) in_tree: bool,
+}
+
 /// The last word on one record.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
@@ -38,7 +48,7 @@ pub(super) struct Item {
 
 impl Recent {
     /// What the journal has just got. Whether the database may have something there is known better by
-    /// what it takes the place of, which may have been settled since the writer looked.
+    /// what it takes the place of, which may have been settled since it was compared.
     pub(super) fn put(&mut self, cursor: Cursor, mut item: Item) {
         let entry = item.entry.clone();
         let old = match self.items.entry(cursor) {
@@ -59,20 +69,17 @@ impl Recent {
         }
     }
 
-    /// Takes over what a batch has, now that it is durable.
-    pub(super) fn absorb(&mut self, fresh: Self) {
-        for (cursor, item) in fresh.items {
-            self.put(cursor, item);
+    /// Takes over what a batch has, in its order, now that it is durable.
+    pub(super) fn absorb(&mut self, batch: u64, words: &[(Cursor, Word)]) {
+        for (cursor, word) in words {
+            let item = Item {
+                id: word.id.clone(),
+                entry: word.entry.clone(),
+                batch,
+                in_tree: word.in_tree,
+            };
+            self.put(*cursor, item);
         }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// In the order of places.
-    pub(super) fn items(&self) -> impl Iterator<Item = (Cursor, &Item)> {
-        self.items.iter().map(|(cursor, item)| (*cursor, item))
     }
 
     /// What the journal has up to this batch and nothing newer, in the order of places.

@@ -145,7 +145,7 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
 mod tests {
     use super::*;
     use crate::store::sled::{
-        journal::{Batch, Change},
+        journal::{Batch, Change, To},
         open::Opened,
         recent::Recent,
         tests::{item, opened},
@@ -156,9 +156,14 @@ mod tests {
     /// Twenty records, each revision of all of them in a batch of its own.
     fn journaled(opened: &mut Opened, revision: u64) -> Vec<(Cursor, Item)> {
         let items: Vec<_> = (1..=20).map(|number| item(number, revision)).collect();
-        let changes = items
-            .iter()
-            .map(|(cursor, item)| Change::of((*cursor, item)));
+        let changes = items.iter().map(|(cursor, item)| {
+            let entry = item.entry.as_ref().expect("it is a record");
+            let to = Some(To::Record(entry.bytes.clone()));
+            Change {
+                cursor: *cursor,
+                to,
+            }
+        });
         let batch = Batch {
             store: opened.sidecar.store.clone(),
             number: revision + 1,

@@ -3,6 +3,7 @@
 use tercet_core::transaction::State;
 
 use super::{recent::Item, *};
+use crate::store::fault::Promise;
 
 /// What the threads begin with, before there are any.
 pub(super) fn opened(dir: &Path) -> Opened {
@@ -28,6 +29,13 @@ pub(super) fn item(number: u64, revision: u64) -> (Cursor, Item) {
     (number, item)
 }
 
+/// A commit of this record, and its answer.
+pub(super) fn write(record: &Record) -> (Write, Promise) {
+    let (reply, promise) = promise();
+    let what = What::Commit(Entry::of(record));
+    (Write { what, reply }, promise)
+}
+
 #[tokio::test]
 async fn what_could_not_be_made_durable_is_never_shown() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -41,7 +49,7 @@ async fn what_could_not_be_made_durable_is_never_shown() {
     assert!(matches!(found, Ok(Found::Nothing)));
 }
 
-/// The writer looks at what is stored before, and shows its batch after.
+/// A write is compared with what is stored before, and shown after.
 #[test]
 fn a_record_that_is_settled_while_its_next_revision_is_written_leaves_nothing_behind() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -53,12 +61,15 @@ fn a_record_that_is_settled_while_its_next_revision_is_written_leaves_nothing_be
     finished.transaction.state = State::Canceled;
     finished.keep_until_ms = Some(7);
 
-    let first = writer.taken(&unfinished).expect("it is taken");
-    writer.write(first).expect("it is written");
+    let (first, _promise) = write(&unfinished);
+    writer.queue.put(first);
+    writer.batch().expect("it is written");
     let batch = writer.batch;
-    let second = writer.taken(&finished).expect("it follows");
+    let (second, _promise) = write(&finished);
+    writer.queue.put(second);
     settler.settle(batch).expect("it is settled");
-    writer.write(second).expect("it is written");
+    writer.batch().expect("it is written");
+    assert_eq!(writer.batch, batch + 1);
     settler.settle(batch + 1).expect("it is settled");
     drop(workers);
     let verified = verify(dir.path(), &mut |_| {}).expect("it is read");
