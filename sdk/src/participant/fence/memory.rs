@@ -1,6 +1,6 @@
 //! A fence in memory: for tests and examples, and the model of what an adapter does.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use tercet_core::fence::{HORIZON_NONE_MS, Row};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -37,7 +37,7 @@ impl<T> MemoryFence<T> {
     pub fn new(data: T) -> Self {
         let shared = Shared {
             data,
-            rows: BTreeMap::new(),
+            rows: HashMap::new(),
             horizon_ms: HORIZON_NONE_MS,
         };
         Self {
@@ -68,7 +68,7 @@ impl<T> Clone for MemoryFence<T> {
 #[derive(Debug)]
 struct Shared<T> {
     data: T,
-    rows: BTreeMap<BranchKey, Record>,
+    rows: HashMap<BranchKey, Record>,
     horizon_ms: i64,
 }
 
@@ -80,7 +80,7 @@ impl<T: Clone + Send + 'static> Fence for MemoryFence<T> {
         let shared = Arc::clone(&self.shared).lock_owned().await;
         Ok(MemoryTransaction {
             data: shared.data.clone(),
-            changes: BTreeMap::new(),
+            changes: Vec::new(),
             horizon_ms: shared.horizon_ms,
             shared,
         })
@@ -91,7 +91,8 @@ impl<T: Clone + Send + 'static> Fence for MemoryFence<T> {
 pub struct MemoryTransaction<T> {
     shared: OwnedMutexGuard<Shared<T>>,
     data: T,
-    changes: BTreeMap<BranchKey, Option<Record>>,
+    /// In their order; the last one of a row counts.
+    changes: Vec<(BranchKey, Option<Record>)>,
     horizon_ms: i64,
 }
 
@@ -115,17 +116,22 @@ impl<T: Clone + Send + 'static> FenceTransaction for MemoryTransaction<T> {
     }
 
     async fn load_for_update(&mut self, key: &BranchKey) -> Result<Option<Record>, FenceError> {
-        let changed = self.changes.get(key).cloned();
-        Ok(changed.unwrap_or_else(|| self.shared.rows.get(key).cloned()))
+        let changed = self
+            .changes
+            .iter()
+            .rev()
+            .find(|(changed, _)| changed == key);
+        let record = changed.map_or_else(|| self.shared.rows.get(key), |(_, to)| to.as_ref());
+        Ok(record.cloned())
     }
 
     async fn update(&mut self, key: &BranchKey, record: &Record) -> Result<(), FenceError> {
-        self.changes.insert(key.clone(), Some(record.clone()));
+        self.changes.push((key.clone(), Some(record.clone())));
         Ok(())
     }
 
     async fn delete(&mut self, key: &BranchKey) -> Result<(), FenceError> {
-        self.changes.insert(key.clone(), None);
+        self.changes.push((key.clone(), None));
         Ok(())
     }
 
@@ -143,7 +149,9 @@ impl<T: Clone + Send + 'static> FenceTransaction for MemoryTransaction<T> {
             .filter(|(_, row)| row.state.is_terminal() && row.expire_time_ms < expire_time_ms)
             .map(|(key, row)| (key.clone(), row))
             .collect();
-        found.sort_by_key(|(_, row)| row.expire_time_ms);
+        found.sort_unstable_by(|(a, a_row), (b, b_row)| {
+            (a_row.expire_time_ms, a).cmp(&(b_row.expire_time_ms, b))
+        });
         found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(found)
     }

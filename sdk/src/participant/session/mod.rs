@@ -4,9 +4,14 @@ mod outbox;
 mod running;
 mod stream;
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, panic::resume_unwind, pin::pin, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use futures::FutureExt as _;
+use tokio::{
+    sync::oneshot,
+    task::JoinError,
+    time::{Instant, sleep, timeout},
+};
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -20,6 +25,7 @@ use super::{
     DRAIN_MAX,
     fence::Fence,
     serve::{Participant, ServeError},
+    service::AbortOnDrop,
 };
 use crate::proto::participant::v1::SessionHello;
 
@@ -88,20 +94,43 @@ impl<F: Fence> Participant<F> {
             max_in_flight,
             sdk_version: SDK_VERSION.to_owned(),
         };
-        let running = Running::default();
         let host = Host {
-            calls: Arc::clone(&calls),
+            calls,
             hello,
-            running: running.clone(),
+            running: Running::default(),
         };
-        let mut shutdown = pin!(shutdown);
+        let (shut_down, told) = oneshot::channel();
+        // Where the connection and the calls run. Whoever waits here may be on another thread (that of
+        // `block_on`), which every frame would have to wake.
+        let mut work = tokio::spawn(host.work(channel, told));
+        let _work = AbortOnDrop(work.abort_handle());
+        let ended = tokio::select! {
+            biased;
+            () = shutdown => {
+                let _ = shut_down.send(()); // it is told, unless it has ended
+                work.await
+            }
+            ended = &mut work => ended,
+        };
+        if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+            resume_unwind(panic);
+        }
+        Ok(())
+    }
+}
+
+impl<F: Fence> Host<F> {
+    /// Has one session after the other until it is told to shut down.
+    async fn work(self, channel: Channel, told: oneshot::Receiver<()>) {
+        let participant = &self.calls.participant;
+        let mut shutdown = pin!(told.map(drop));
         let mut pauses = Pauses::default();
         loop {
             let began = Instant::now();
-            let ended = host.session(channel.clone(), shutdown.as_mut()).await;
+            let ended = self.session(channel.clone(), shutdown.as_mut()).await;
             let pause = match ended {
                 Ended::Shutdown => break,
-                Ended::Broken(status) => pauses.next(&calls.participant, &status, began.elapsed()),
+                Ended::Broken(status) => pauses.next(participant, &status, began.elapsed()),
             };
             tokio::select! {
                 biased;
@@ -109,13 +138,9 @@ impl<F: Fence> Participant<F> {
                 () = sleep(pause) => {}
             }
         }
-        if timeout(DRAIN_MAX, running.idle()).await.is_err() {
-            tracing::warn!(
-                participant = calls.participant,
-                "calls were cut off at shutdown"
-            );
+        if timeout(DRAIN_MAX, self.running.idle()).await.is_err() {
+            tracing::warn!(participant, "calls were cut off at shutdown");
         }
-        Ok(())
     }
 }
 
