@@ -252,7 +252,7 @@ mod tests {
                 }
             }
             let (meta, settled) = (opened.meta.clone(), opened.meta.settled);
-            let meta = put(&opened.ids, &opened.medium, meta, &piece, settled);
+            let meta = put(&opened.ids, &opened.medium, meta, &piece, settled, |_| ());
             opened.meta = meta.expect("it is written");
         }
     }
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(opened.ids.find(&again.id), Ok(None));
         let (meta, settled) = (opened.meta.clone(), opened.meta.settled);
         let items = [(7, again.clone())];
-        let meta = put(&opened.ids, &opened.medium, meta, &items, settled);
+        let meta = put(&opened.ids, &opened.medium, meta, &items, settled, |_| ());
         drop(meta.expect("it is written"));
         let found = opened.ids.find(&again.id).expect("it is read");
         assert_eq!(found.map(|(key, _)| key), Some(keys::id(2, &again.id)));

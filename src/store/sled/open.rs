@@ -226,7 +226,8 @@ pub(super) fn open(
         medium.sync(&db).map_err(disk(dir))?;
         meta
     } else {
-        let settled = settle::put(&ids, &medium, meta, &replayed.items, replayed.reached);
+        let (items, reached) = (&replayed.items, replayed.reached);
+        let settled = settle::put(&ids, &medium, meta, items, reached, |_| ());
         settled.map_err(disk(dir))?
     };
     let begun = Journal::begin(dir);

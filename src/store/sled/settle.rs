@@ -13,6 +13,7 @@ use std::{
         atomic::Ordering,
         mpsc::{Receiver, Sender},
     },
+    time::{Duration, Instant},
 };
 
 use parking_lot::RwLockWriteGuard;
@@ -28,6 +29,10 @@ use crate::store::Cursor;
 const PIECE_BYTES: usize = 1024 * 1024;
 /// So many records are uncovered before others get at what is recent: some 0.1 ms.
 const UNCOVER_RECORDS: usize = 64;
+
+/// It rests so many times as long as it has worked, until another segment is full: all at once, it would make
+/// others late for a tenth of a second every few seconds.
+const REST: u32 = 3;
 
 /// What the settling thread owns.
 pub(super) struct Settler {
@@ -59,18 +64,25 @@ impl Settler {
     fn settle_each(&mut self, named: &Receiver<u64>, settled: &Sender<u64>) -> Result<(), String> {
         let completed = self.shared.view.ids().complete();
         completed.map_err(|error| format!("reading ids: {error}"))?;
-        for batch in named {
-            self.settle(batch)?;
+        let mut next = None;
+        while let Some(batch) = next.take().or_else(|| named.recv().ok()) {
+            self.settle(batch, |took| {
+                if next.is_none() {
+                    next = named.recv_timeout(REST * took).ok();
+                }
+            })?;
             // The writer may have ended.
             let _ = settled.send(batch);
         }
         Ok(())
     }
 
-    pub(super) fn settle(&mut self, batch: u64) -> Result<(), String> {
+    /// Settles up to this batch; rests after each piece, which took so long.
+    pub(super) fn settle(&mut self, batch: u64, rest: impl FnMut(Duration)) -> Result<(), String> {
         let view = &self.shared.view;
         let items = view.recent().up_to(batch);
-        self.meta = put(view.ids(), &self.medium, self.meta.clone(), &items, batch)?;
+        let meta = self.meta.clone();
+        self.meta = put(view.ids(), &self.medium, meta, &items, batch, rest)?;
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         let mut recent = view.recent_mut();
         for piece in items.chunks(UNCOVER_RECORDS) {
@@ -90,10 +102,11 @@ pub(super) fn put(
     mut meta: Meta,
     items: &[(Cursor, Item)],
     batch: u64,
+    mut rest: impl FnMut(Duration),
 ) -> Result<Meta, String> {
     let unreadable = |error: sled::Error| format!("reading before a write: {error}");
     let mut stage = Stage::new(ids, meta.clone());
-    let mut begun = 0;
+    let (mut begun, mut since) = (0, Instant::now());
     for (index, (cursor, item)) in items.iter().enumerate() {
         match &item.entry {
             Some(entry) if item.in_tree => stage.put(*cursor, entry).map_err(unreadable)?,
@@ -107,7 +120,8 @@ pub(super) fn put(
             read_back(ids, &items[begun..end])?;
             meta = ids.turn(medium, account)?;
             stage = Stage::new(ids, meta.clone());
-            begun = end;
+            rest(since.elapsed());
+            (begun, since) = (end, Instant::now());
         }
     }
     let (account, meta) = stage.finish(batch);
@@ -179,7 +193,14 @@ mod tests {
         let mut before = opened(dir.path());
         let items = journaled(&mut before, 1);
         let (meta, settled) = (before.meta.clone(), before.meta.settled);
-        let half = put(&before.ids, &before.medium, meta, &items[..10], settled);
+        let half = put(
+            &before.ids,
+            &before.medium,
+            meta,
+            &items[..10],
+            settled,
+            |_| (),
+        );
         drop(half.expect("it is written"));
         let items = journaled(&mut before, 2);
         drop(before);
@@ -205,7 +226,7 @@ mod tests {
         let opened = opened(dir.path());
         let there: Vec<_> = (1..=3).map(|number| item(number, 1)).collect();
         let (meta, settled) = (opened.meta.clone(), opened.meta.settled);
-        let meta = put(&opened.ids, &opened.medium, meta, &there, settled);
+        let meta = put(&opened.ids, &opened.medium, meta, &there, settled, |_| ());
         assert!(meta.is_ok(), "{meta:?}");
         let elsewhere = (9, there[0].1.clone());
         for (wrong, at) in [(elsewhere, "at Some(1)"), (item(4, 1), "at None")] {

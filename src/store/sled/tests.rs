@@ -67,10 +67,10 @@ fn a_record_that_is_settled_while_its_next_revision_is_written_leaves_nothing_be
     let batch = writer.batch;
     let (second, _promise) = write(&finished);
     writer.queue.put(second);
-    settler.settle(batch).expect("it is settled");
+    settler.settle(batch, |_| ()).expect("it is settled");
     writer.batch().expect("it is written");
     assert_eq!(writer.batch, batch + 1);
-    settler.settle(batch + 1).expect("it is settled");
+    settler.settle(batch + 1, |_| ()).expect("it is settled");
     drop(workers);
     let verified = verify(dir.path(), &mut |_| {}).expect("it is read");
     assert_eq!(verified.problems, [""; 0]);
