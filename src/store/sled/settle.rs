@@ -158,13 +158,17 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sled::{
-        journal::{Batch, Change, To},
-        open::Opened,
-        recent::Recent,
-        tests::{item, opened},
-        verify,
-        view::gather,
+    use crate::store::{
+        codec::tests::smallest,
+        sled::{
+            entry::Entry,
+            journal::{Batch, Change, To},
+            open::Opened,
+            recent::Recent,
+            tests::{item, opened},
+            verify,
+            view::gather,
+        },
     };
 
     /// Twenty records, each revision of all of them in a batch of its own.
@@ -233,6 +237,31 @@ mod tests {
             let error = read_back(&opened.ids, &[wrong]).expect_err("it isn't there");
             assert!(error.contains(at), "{error}");
         }
+    }
+
+    #[test]
+    fn it_rests_after_each_piece() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let opened = opened(dir.path());
+        let items = (1..=5).map(|number| {
+            let (cursor, item) = item(number, 1);
+            let entry = Entry {
+                id: item.id.clone(),
+                bytes: vec![0; PIECE_BYTES / 3 + 1].into(),
+                ..Entry::of(&smallest())
+            };
+            let entry = Some(Arc::new(entry));
+            (cursor, Item { entry, ..item })
+        });
+        let items: Vec<_> = items.collect();
+        let mut rested = 0;
+        let (meta, settled) = (opened.meta.clone(), opened.meta.settled);
+        let meta = put(&opened.ids, &opened.medium, meta, &items, settled, |took| {
+            assert!(took > Duration::ZERO);
+            rested += 1;
+        });
+        assert!(meta.is_ok(), "{meta:?}");
+        assert_eq!(rested, 2, "three of them make a piece");
     }
 
     #[test]
