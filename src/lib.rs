@@ -24,6 +24,7 @@ pub mod proto;
 pub mod telemetry;
 
 mod fields;
+mod gate;
 mod message;
 mod turn;
 

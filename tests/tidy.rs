@@ -17,8 +17,9 @@ mod source;
 ///
 /// `rpc → engine → {store, participants}`, all of them on `tercet-core`: a layer may look down, never
 /// up and never sideways. `config` and `telemetry` are leaves, and `server` assembles.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("fields", &[]),
+    ("gate", &[]),
     ("message", &[]),
     ("turn", &[]),
     // Both ends of HTTP/2; what is said over it is its users'.
@@ -40,11 +41,15 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "store::Origin",
             "store::UnixMs",
             "config",
+            "gate",
             "telemetry",
             "turn",
         ],
     ),
-    ("engine", &["store", "participants", "config", "telemetry"]),
+    (
+        "engine",
+        &["store", "participants", "config", "gate", "telemetry"],
+    ),
     // An error of the engine may hold a participant's, and a participant's report its token. Sessions
     // come in through the same door as clients.
     (

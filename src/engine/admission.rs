@@ -26,10 +26,8 @@ use std::{
 use tercet_core::ids::TransactionId;
 use tokio::time::{Instant, timeout};
 
-use super::{
-    Engine, EngineConfig, EngineError, Inner,
-    gate::{Gate, Permit},
-};
+use super::{Engine, EngineConfig, EngineError, Inner};
+use crate::gate::{Gate, Permit};
 
 /// What a new caller is told to wait when too much is in flight.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -233,7 +231,7 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
-    use crate::engine::gate::tests::fill;
+    use crate::gate::tests::fill;
 
     fn admission() -> Admission {
         Admission::new(&EngineConfig {

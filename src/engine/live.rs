@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use tercet_core::{ids::TransactionId, payload::Failure, request::Request};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{EngineError, Inner, NewTransaction, admission::Room, drive, gate::Permit};
-use crate::store::Record;
+use super::{EngineError, Inner, NewTransaction, admission::Room, drive};
+use crate::{gate::Permit, store::Record};
 
 /// Commands waiting for one driver. It takes them one by one, each at most one commit long; more
 /// than this many callers of one transaction at once are told to come back.

@@ -20,7 +20,6 @@ mod clock;
 mod draft;
 mod drive;
 mod error;
-mod gate;
 mod given;
 mod live;
 mod loading;

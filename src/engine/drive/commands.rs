@@ -18,9 +18,9 @@ use crate::{
         admission::Room,
         callers::is_settled,
         draft::Draft,
-        gate::Permit,
         live::{Command, Done, Reply, Submission},
     },
+    gate::Permit,
     store::{Origin, StoreError},
 };
 

@@ -32,12 +32,14 @@ use self::{
 use super::{
     Inner,
     draft::{Draft, Stamp},
-    gate::Permit,
     live::{Command, Seen},
     loading::Grace,
     timers::{Alarm, Timers},
 };
-use crate::store::{Record, StoreError};
+use crate::{
+    gate::Permit,
+    store::{Record, StoreError},
+};
 
 /// Starts the driver of one transaction. It ends by itself.
 pub(super) fn spawn(

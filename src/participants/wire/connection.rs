@@ -10,16 +10,18 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use h2::{
     Reason,
     client::{self, ResponseFuture, SendRequest},
 };
 use prost::bytes::Bytes;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Semaphore;
 use tonic::{Status, codegen::http};
 
 use super::connector::Bidirectional;
 use crate::{
+    gate::{Gate, Permit},
     http2::{
         gather::Gather,
         silence::{TIMEOUT, silence},
@@ -39,14 +41,18 @@ const STREAMS_UNTIL_TOLD: usize = 100;
 
 /// A connection that calls share. It ends when the last of them lets go of it.
 pub(super) struct Connection {
-    /// Who waits for a free stream holds it; others wait behind, in their order.
-    requests: Mutex<SendRequest<Bytes>>,
+    requests: SendRequest<Bytes>,
+    /// As many as the participant allows.
+    streams: Arc<Gate>,
     /// It ended because a ping was not answered.
     is_silent: Arc<AtomicBool>,
 }
 
 /// Leave to open one stream.
-pub(super) struct Slot<'a>(MutexGuard<'a, SendRequest<Bytes>>);
+pub(super) struct Slot {
+    requests: SendRequest<Bytes>,
+    stream: Permit,
+}
 
 impl Connection {
     /// Starts HTTP/2. Nothing but its preface is sent here.
@@ -58,19 +64,29 @@ impl Connection {
         settings.reset_stream_duration(reset_stream_duration);
         let handshake = settings.handshake(Gather::new(bytes)).await;
         let (requests, connection) = handshake.map_err(io::Error::other)?;
+        let streams = Gate::new(Semaphore::MAX_PERMITS, (STREAMS_UNTIL_TOLD, 0));
         let is_silent = Arc::default();
-        tokio::spawn(run(connection, Arc::clone(&is_silent)));
+        tokio::spawn(run(
+            connection,
+            Arc::clone(&streams),
+            Arc::clone(&is_silent),
+        ));
         Ok(Self {
-            requests: Mutex::new(requests),
+            requests,
+            streams,
             is_silent,
         })
     }
 
     /// Waits for a free stream. An error says that this connection takes no more calls.
-    pub(super) async fn slot(&self) -> Result<Slot<'_>, h2::Error> {
-        let mut requests = self.requests.lock().await;
+    ///
+    /// h2 has streams wait as well, but those who open them by the same handle do so one after the other, each
+    /// in a turn of its own: of those that get free together one was taken, and sent alone.
+    pub(super) async fn slot(&self) -> Result<Slot, h2::Error> {
+        let stream = Gate::enter(&self.streams).await;
+        let mut requests = self.requests.clone();
         poll_fn(|cx| requests.poll_ready(cx)).await?;
-        Ok(Slot(requests))
+        Ok(Slot { requests, stream })
     }
 
     /// What it means that a stream ended like this before anything of a reply had come.
@@ -97,20 +113,21 @@ impl Connection {
     }
 }
 
-impl Slot<'_> {
+impl Slot {
     /// Hands over headers and the whole message in one go. What the participant's window has no
-    /// room for yet waits within the stream, and goes when the stream is dropped.
+    /// room for yet waits within the stream, and goes when the stream is dropped. The permit is to be kept
+    /// for as long as the stream is.
     ///
     /// An error says that nothing was sent.
     pub(super) fn send(
         mut self,
         head: http::Request<()>,
         frame: Bytes,
-    ) -> Result<ResponseFuture, h2::Error> {
-        let (response, mut body) = self.0.send_request(head, false)?;
+    ) -> Result<(ResponseFuture, Permit), h2::Error> {
+        let (response, mut body) = self.requests.send_request(head, false)?;
         // Where it fails, the stream has ended in the meantime, and the response says how.
         let _ = body.send_data(frame, true);
-        Ok(response)
+        Ok((response, self.stream))
     }
 }
 
@@ -129,12 +146,18 @@ fn settings() -> client::Builder {
 /// Moves bytes until the connection ends, or its participant has fallen silent.
 async fn run(
     mut connection: client::Connection<Gather<Box<dyn Bidirectional>>, Bytes>,
+    streams: Arc<Gate>,
     is_silent: Arc<AtomicBool>,
 ) {
     let pings = connection.ping_pong().expect("it is asked for once");
+    let moved = poll_fn(|cx| {
+        let ended = connection.poll_unpin(cx);
+        streams.set(connection.max_concurrent_send_streams());
+        ended
+    });
     tokio::select! {
         biased;
-        ended = &mut connection => match ended {
+        ended = moved => match ended {
             Ok(()) => tracing::debug!("a connection to a participant ended"),
             Err(error) => tracing::debug!(%error, "a connection to a participant broke"),
         },
@@ -143,4 +166,7 @@ async fn run(
             tracing::debug!("a connection to a participant fell silent");
         }
     }
+    // Who still waits is to learn that it has ended.
+    drop(connection);
+    streams.set(usize::MAX);
 }

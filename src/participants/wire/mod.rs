@@ -36,6 +36,7 @@ use tonic::{
 
 use self::connection::Connection;
 use super::fault::Fault;
+use crate::gate::Permit;
 
 pub(super) use crate::http2::frame::framed_bytes;
 pub use connector::Connector;
@@ -75,12 +76,15 @@ impl Wire {
 
     /// Sends one message and reads one, which may have this many bytes. Has no deadline of its own.
     pub(super) async fn call(&self, request: Request, bytes_max: usize) -> Result<Reply, Failed> {
-        let (connection, response) = self.send(request).await?;
+        let (connection, response, _stream) = self.send(request).await?;
         reply::read(&connection, response, bytes_max).await
     }
 
     /// A connection may have ended while nobody called: then another one is made, once.
-    async fn send(&self, request: Request) -> Result<(Arc<Connection>, ResponseFuture), Fault> {
+    async fn send(
+        &self,
+        request: Request,
+    ) -> Result<(Arc<Connection>, ResponseFuture, Permit), Fault> {
         let mut ended = None;
         for _ in 0..2 {
             let connection = self.connection().await?;
@@ -96,7 +100,7 @@ impl Wire {
                 }
             };
             return match sent {
-                Ok(response) => Ok((connection, response)),
+                Ok((response, stream)) => Ok((connection, response, stream)),
                 Err(error) => Err(never_left(error)),
             };
         }

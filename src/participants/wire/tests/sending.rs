@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::{Pin, pin},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering::SeqCst},
     task::{Context, Poll},
     time::Duration,
 };
@@ -167,5 +167,72 @@ async fn calls_wait_for_a_free_stream_in_their_order_and_until_their_deadline() 
         answer_ok(to);
         held(waiting.as_mut().await);
     }
-    assert_eq!(made.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(made.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_get_free_together_are_taken_together() {
+    const STREAMS: usize = 4;
+    let (told, mut came) = mpsc::unbounded_channel();
+    let (wire, _) = wire(move |bytes| {
+        let mut settings = server::Builder::new();
+        settings.max_concurrent_streams(STREAMS as u32);
+        let told = told.clone();
+        serve(bytes, settings, move |_, to| {
+            told.send(to).expect("the test listens")
+        })
+    });
+    // The first call finds no settings yet; others have read them.
+    let (reply, ()) = tokio::join!(call(&wire), async { answer_ok(came.recv().await.unwrap()) });
+    held(reply);
+
+    let calls = (0..2 * STREAMS).map(|_| Box::pin(call(&wire)));
+    let mut calls: Vec<_> = calls.collect();
+    let mut waiting = calls.split_off(STREAMS);
+    let mut under_way = Vec::new();
+    for call in &mut calls {
+        assert!(call.now_or_never().is_none());
+        under_way.push(came.recv().await.unwrap());
+    }
+    for call in &mut waiting {
+        assert!(call.now_or_never().is_none());
+    }
+    under_way.into_iter().for_each(answer_ok);
+    for call in calls {
+        held(call.await);
+    }
+    assert!(came.try_recv().is_err());
+    // None of them has to wait for another's turn.
+    for call in waiting.iter_mut().rev() {
+        assert!(call.now_or_never().is_none());
+    }
+    for _ in 0..STREAMS {
+        let to = timeout(Duration::from_secs(1), came.recv()).await;
+        answer_ok(to.expect("it was sent").unwrap());
+    }
+    for call in waiting {
+        held(call.await);
+    }
+}
+
+/// A participant that allows no stream at all.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_stream_learns_that_the_connection_ended() {
+    let (wire, made) = wire(|bytes| async {
+        let mut settings = server::Builder::new();
+        settings.max_concurrent_streams(0);
+        let served = serve(bytes, settings, |_, _| {});
+        let _ = timeout(Duration::from_secs(2), served).await;
+    });
+    // It finds no settings yet.
+    let early = timeout(Duration::from_secs(1), call(&wire)).await;
+    assert!(early.is_err());
+
+    let mut waiting = pin!(call(&wire));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    assert_eq!(made.load(SeqCst), 1);
+    // It is sent on the next connection, before its settings come.
+    let reply = timeout(Duration::from_secs(9), waiting).await;
+    assert!(reply.expect("it waits no more").is_err());
+    assert_eq!(made.load(SeqCst), 2);
 }

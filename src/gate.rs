@@ -9,12 +9,12 @@ use tokio::sync::Semaphore;
 
 /// The right to be in flight; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Permit(Arc<Gate>);
+pub(crate) struct Permit(Arc<Gate>);
 
 /// A limit that moves, and how many are inside it.
 #[derive(Debug)]
-pub(super) struct Gate {
-    pub(super) least: usize,
+pub(crate) struct Gate {
+    pub(crate) least: usize,
     max: usize,
     limit: AtomicUsize,
     permits: Semaphore,
@@ -24,7 +24,7 @@ pub(super) struct Gate {
 
 impl Gate {
     /// A limit of `first`, never below `least`; neither is more than `max`.
-    pub(super) fn new(max: usize, (first, least): (usize, usize)) -> Arc<Self> {
+    pub(crate) fn new(max: usize, (first, least): (usize, usize)) -> Arc<Self> {
         let limit = first.min(max);
         Arc::new(Self {
             least: least.min(max),
@@ -35,18 +35,18 @@ impl Gate {
         })
     }
 
-    pub(super) fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit.load(Relaxed)
     }
 
-    pub(super) fn inside(&self) -> usize {
+    pub(crate) fn inside(&self) -> usize {
         let room = self.permits.available_permits();
         (self.limit() + self.excess.load(Relaxed)).saturating_sub(room)
     }
 
     /// Shrinks while the process is late, and grows while it isn't and there is use for more. Room that
     /// nobody has used is none.
-    pub(super) fn adapt(&self, is_late: bool) {
+    pub(crate) fn adapt(&self, is_late: bool) {
         let (limit, inside) = (self.limit(), self.inside());
         if is_late {
             self.set(limit.min(inside) / 8 * 7);
@@ -55,13 +55,13 @@ impl Gate {
         }
     }
 
-    pub(super) fn grow(&self) {
+    pub(crate) fn grow(&self) {
         let limit = self.limit();
         self.set(limit + limit / 16 + 1);
     }
 
     /// But not before those who are too many have left.
-    pub(super) fn shrink_slowly(&self, least: usize) {
+    pub(crate) fn shrink_slowly(&self, least: usize) {
         let limit = self.limit();
         if self.inside() <= limit {
             self.set((limit / 16 * 15).max(least.min(limit)));
@@ -69,7 +69,7 @@ impl Gate {
     }
 
     /// Only one task moves it.
-    fn set(&self, limit: usize) {
+    pub(crate) fn set(&self, limit: usize) {
         let limit = limit.clamp(self.least, self.max);
         let before = self.limit.swap(limit, Relaxed);
         if limit < before {
@@ -81,13 +81,13 @@ impl Gate {
         }
     }
 
-    pub(super) fn try_enter(gate: &Arc<Self>) -> Option<Permit> {
+    pub(crate) fn try_enter(gate: &Arc<Self>) -> Option<Permit> {
         gate.permits.try_acquire().ok()?.forget();
         Some(Permit(Arc::clone(gate)))
     }
 
     /// In the order of those who come.
-    pub(super) async fn enter(gate: &Arc<Self>) -> Permit {
+    pub(crate) async fn enter(gate: &Arc<Self>) -> Permit {
         let permit = gate.permits.acquire().await;
         permit.expect("it is never closed").forget();
         Permit(Arc::clone(gate))
@@ -110,11 +110,11 @@ fn take(from: &AtomicUsize, most: usize) -> usize {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Everybody who still finds room.
-    pub(in crate::engine) fn fill(gate: &Arc<Gate>) -> Vec<Permit> {
+    pub(crate) fn fill(gate: &Arc<Gate>) -> Vec<Permit> {
         std::iter::from_fn(|| Gate::try_enter(gate)).collect()
     }
 
