@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use tempfile::TempDir;
@@ -77,7 +78,8 @@ const LATER: [&str; 3] = ["nice", "-n", "10"];
 const CALM: f64 = 0.5;
 const BEFORE: Duration = Duration::from_secs(10);
 const AFTER: Duration = Duration::from_secs(30);
-/// A second is as before when its p99 is at most so many times that of the calm before.
+/// A second is as before when its p99 is at most so many times that of the calm before, or what the worst second of
+/// that calm had.
 const NORMAL: f64 = 2.0;
 const SMALL: Duration = Duration::from_secs(5);
 const SMALL_RECOVERING: u64 = 1_000;
@@ -91,7 +93,7 @@ struct Report {
     seconds: f64,
     recovering: u64,
     peak_per_s: f64,
-    calm_p99_us: u64,
+    calm: Calm,
     /// SUCCESS within the overload, for each second of it.
     goodput_per_s: f64,
     succeeded: u64,
@@ -115,6 +117,14 @@ struct Report {
     targets: Vec<Target>,
 }
 
+/// At half of the peak, with nothing else to do.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Calm {
+    p99_us: u64,
+    /// Of its seconds, the one with the highest.
+    worst_p99_us: u64,
+}
+
 /// One second of arrivals.
 #[derive(Debug, Serialize)]
 struct Second {
@@ -133,8 +143,14 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     machine.print();
     let program = program::tercet()?;
     let overload = Overload::new(options, &program);
-    let (peak_per_s, calm_p99_us) = overload.at_rest().await?;
-    println!("peak {peak_per_s:.0}/s; at half of it p99 {calm_p99_us} us");
+    let (peak_per_s, calm) = overload.at_rest().await?;
+    let Calm {
+        p99_us,
+        worst_p99_us,
+    } = calm;
+    println!(
+        "peak {peak_per_s:.0}/s; at half of it p99 {p99_us} us, {worst_p99_us} us in its worst second"
+    );
     let folder = TempDir::with_prefix_in("overload-", &options.dir)?;
     println!(
         "making a store with {} unfinished transactions",
@@ -151,7 +167,7 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     filled.await?;
     let load = overload.load(folder.path(), peak_per_s).await;
     let load = with_last_words(load, folder.path())?;
-    let report = overload.report(machine, peak_per_s, calm_p99_us, load)?;
+    let report = overload.report(machine, peak_per_s, calm, load)?;
     report.print();
     if let Some(file) = &options.json {
         json::write(&report, file)?;
@@ -192,14 +208,14 @@ impl<'a> Overload<'a> {
         }
     }
 
-    /// What it can do, and its p99 at half of that, with an empty store.
-    async fn at_rest(&self) -> anyhow::Result<(f64, u64)> {
+    /// What it can do, and how it is at half of that, with an empty store.
+    async fn at_rest(&self) -> anyhow::Result<(f64, Calm)> {
         let folder = TempDir::with_prefix_in("peak-", &self.options.dir)?;
         let rested = self.rest(folder.path()).await;
         with_last_words(rested, folder.path())
     }
 
-    async fn rest(&self, folder: &Path) -> anyhow::Result<(f64, u64)> {
+    async fn rest(&self, folder: &Path) -> anyhow::Result<(f64, Calm)> {
         let stage = Stage::set(self.options.mode, self.launch.clone(), folder).await?;
         let coordinator = stage.coordinator().await?;
         let peak = peak(&stage, &coordinator, self.options.mode).await?;
@@ -210,9 +226,9 @@ impl<'a> Overload<'a> {
             per_s: CALM * peak,
             lasts: BEFORE,
         };
-        let calm = latencies(&flow.run().await, End::Succeeded)?;
+        let calm = Calm::of(&flow.run().await)?;
         coordinator.kill().await?;
-        Ok((peak, calm.value_at_quantile(0.99)))
+        Ok((peak, calm))
     }
 
     async fn load(&self, folder: &Path, peak_per_s: f64) -> anyhow::Result<Load> {
@@ -259,7 +275,7 @@ impl<'a> Overload<'a> {
         &self,
         machine: Machine,
         peak_per_s: f64,
-        calm_p99_us: u64,
+        calm: Calm,
         load: Load,
     ) -> anyhow::Result<Report> {
         let all = &load.overload;
@@ -268,7 +284,7 @@ impl<'a> Overload<'a> {
         let accepted = latencies(all, End::Succeeded)?;
         let refused = latencies(all, End::Refused)?;
         let after = by_second(&load.after, AFTER)?;
-        let back_s = back_s(&after, calm_p99_us);
+        let back_s = back_s(&after, calm);
         let share = goodput_per_s / peak_per_s;
         let cores = |cpu_s: f64| cpu_s / self.lasts.as_secs_f64();
         let targets = vec![
@@ -285,7 +301,7 @@ impl<'a> Overload<'a> {
             seconds: self.lasts.as_secs_f64(),
             recovering: self.recovering,
             peak_per_s,
-            calm_p99_us,
+            calm,
             goodput_per_s,
             succeeded: count(all, End::Succeeded),
             refused: count(all, End::Refused),
@@ -302,6 +318,17 @@ impl<'a> Overload<'a> {
             overload: by_second(all, self.lasts)?,
             after,
             targets,
+        })
+    }
+}
+
+impl Calm {
+    fn of(arrivals: &[Arrival]) -> anyhow::Result<Self> {
+        let seconds = by_second(arrivals, BEFORE)?;
+        let worst = seconds.iter().filter_map(|second| second.p99_us).max();
+        Ok(Self {
+            p99_us: latencies(arrivals, End::Succeeded)?.value_at_quantile(0.99),
+            worst_p99_us: worst.context("nothing succeeded in the calm")?,
         })
     }
 }
@@ -370,8 +397,8 @@ fn by_second(arrivals: &[Arrival], lasts: Duration) -> anyhow::Result<Vec<Second
 }
 
 /// The first second since which all were as before.
-fn back_s(after: &[Second], calm_p99_us: u64) -> Option<f64> {
-    let bound_us = NORMAL * calm_p99_us as f64;
+fn back_s(after: &[Second], calm: Calm) -> Option<f64> {
+    let bound_us = f64::max(NORMAL * calm.p99_us as f64, calm.worst_p99_us as f64);
     let normal = |second: &Second| {
         second.succeeded == second.arrived
             && second
