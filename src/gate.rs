@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::Semaphore;
 
-/// The right to be in flight; given back when dropped.
+/// The right to be inside; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<Gate>);
 
@@ -23,8 +23,9 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// A limit of `first`, never below `least`; neither is more than `max`.
+    /// A limit of `first`, never below `least`; neither is more than `max`, which may be without end.
     pub(crate) fn new(max: usize, (first, least): (usize, usize)) -> Arc<Self> {
+        let max = max.min(Semaphore::MAX_PERMITS);
         let limit = first.min(max);
         Arc::new(Self {
             least: least.min(max),

@@ -16,7 +16,6 @@ use h2::{
     client::{self, ResponseFuture, SendRequest},
 };
 use prost::bytes::Bytes;
-use tokio::sync::Semaphore;
 use tonic::{Status, codegen::http};
 
 use super::connector::Bidirectional;
@@ -64,7 +63,7 @@ impl Connection {
         settings.reset_stream_duration(reset_stream_duration);
         let handshake = settings.handshake(Gather::new(bytes)).await;
         let (requests, connection) = handshake.map_err(io::Error::other)?;
-        let streams = Gate::new(Semaphore::MAX_PERMITS, (STREAMS_UNTIL_TOLD, 0));
+        let streams = Gate::new(usize::MAX, (STREAMS_UNTIL_TOLD, 0));
         let is_silent = Arc::default();
         tokio::spawn(run(
             connection,

@@ -3,13 +3,20 @@
 use std::{
     io,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, atomic::Ordering::SeqCst},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures::FutureExt as _;
-use h2::{Reason, RecvStream, server};
+use h2::{
+    Reason, RecvStream,
+    server::{self, SendResponse},
+};
+use prost::bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
     sync::mpsc,
@@ -18,7 +25,7 @@ use tokio::{
 use tonic::codegen::http;
 
 use super::{
-    BYTES_MAX, Connector, PIPE_BYTES, answer_ok, at_stock, call, held, request, serve, wire,
+    BYTES_MAX, Connector, PIPE_BYTES, Wire, answer_ok, at_stock, call, held, request, serve, wire,
 };
 
 /// Counts what is written at once.
@@ -129,20 +136,32 @@ async fn a_message_there_is_no_room_for_is_let_go_at_the_deadline() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn calls_wait_for_a_free_stream_in_their_order_and_until_their_deadline() {
+/// The endpoint that allows so many streams at once, how many connections it had, and who is to be answered. The
+/// first call finds no settings yet; it has been made.
+async fn allowing(
+    streams: u32,
+) -> (
+    Wire,
+    Arc<AtomicUsize>,
+    mpsc::UnboundedReceiver<SendResponse<Bytes>>,
+) {
     let (told, mut came) = mpsc::unbounded_channel();
     let (wire, made) = wire(move |bytes| {
         let mut settings = server::Builder::new();
-        settings.max_concurrent_streams(1);
+        settings.max_concurrent_streams(streams);
         let told = told.clone();
         serve(bytes, settings, move |_, to| {
             told.send(to).expect("the test listens")
         })
     });
-    // The first call finds no settings yet; this one has read them.
     let (reply, ()) = tokio::join!(call(&wire), async { answer_ok(came.recv().await.unwrap()) });
     held(reply);
+    (wire, made, came)
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_wait_for_a_free_stream_in_their_order_and_until_their_deadline() {
+    let (wire, made, mut came) = allowing(1).await;
 
     let mut first = pin!(call(&wire));
     assert!(first.as_mut().now_or_never().is_none());
@@ -172,23 +191,12 @@ async fn calls_wait_for_a_free_stream_in_their_order_and_until_their_deadline() 
 
 #[tokio::test(start_paused = true)]
 async fn streams_that_get_free_together_are_taken_together() {
-    const STREAMS: usize = 4;
-    let (told, mut came) = mpsc::unbounded_channel();
-    let (wire, _) = wire(move |bytes| {
-        let mut settings = server::Builder::new();
-        settings.max_concurrent_streams(STREAMS as u32);
-        let told = told.clone();
-        serve(bytes, settings, move |_, to| {
-            told.send(to).expect("the test listens")
-        })
-    });
-    // The first call finds no settings yet; others have read them.
-    let (reply, ()) = tokio::join!(call(&wire), async { answer_ok(came.recv().await.unwrap()) });
-    held(reply);
+    const STREAMS: u32 = 4;
+    let (wire, _, mut came) = allowing(STREAMS).await;
 
     let calls = (0..2 * STREAMS).map(|_| Box::pin(call(&wire)));
     let mut calls: Vec<_> = calls.collect();
-    let mut waiting = calls.split_off(STREAMS);
+    let mut waiting = calls.split_off(STREAMS as usize);
     let mut under_way = Vec::new();
     for call in &mut calls {
         assert!(call.now_or_never().is_none());
