@@ -1,6 +1,10 @@
 //! A fence in memory: for tests and examples, and the model of what an adapter does.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    sync::Arc,
+};
 
 use tercet_core::fence::{HORIZON_NONE_MS, Row};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -37,7 +41,7 @@ impl<T> MemoryFence<T> {
     pub fn new(data: T) -> Self {
         let shared = Shared {
             data,
-            rows: HashMap::new(),
+            rows: Rows::new(),
             horizon_ms: HORIZON_NONE_MS,
         };
         Self {
@@ -68,8 +72,45 @@ impl<T> Clone for MemoryFence<T> {
 #[derive(Debug)]
 struct Shared<T> {
     data: T,
-    rows: HashMap<BranchKey, Record>,
+    rows: Rows,
     horizon_ms: i64,
+}
+
+/// Rows, in so many maps that only a few move when one of them grows: hundreds of thousands at once keep all
+/// calls waiting for a tenth of a second.
+#[derive(Debug)]
+struct Rows {
+    maps: Vec<HashMap<BranchKey, Record>>,
+    choice: RandomState,
+}
+
+const ROW_MAPS: usize = 256;
+
+impl Rows {
+    fn new() -> Self {
+        Self {
+            maps: vec![HashMap::new(); ROW_MAPS],
+            choice: RandomState::new(),
+        }
+    }
+
+    fn map_of(&self, key: &BranchKey) -> usize {
+        self.choice.hash_one(key) as usize % ROW_MAPS
+    }
+
+    fn get(&self, key: &BranchKey) -> Option<&Record> {
+        self.maps[self.map_of(key)].get(key)
+    }
+
+    /// Puts this in the place of what is there.
+    fn set(&mut self, key: BranchKey, to: Option<Record>) {
+        let map = self.map_of(&key);
+        let map = &mut self.maps[map];
+        match to {
+            Some(record) => map.insert(key, record),
+            None => map.remove(&key),
+        };
+    }
 }
 
 impl<T: Clone + Send + 'static> Fence for MemoryFence<T> {
@@ -143,7 +184,9 @@ impl<T: Clone + Send + 'static> FenceTransaction for MemoryTransaction<T> {
         let rows = self
             .shared
             .rows
+            .maps
             .iter()
+            .flatten()
             .map(|(key, record)| (key, record.row));
         let mut found: Vec<_> = rows
             .filter(|(_, row)| row.state.is_terminal() && row.expire_time_ms < expire_time_ms)
@@ -168,13 +211,50 @@ impl<T: Clone + Send + 'static> FenceTransaction for MemoryTransaction<T> {
     async fn commit(mut self) -> Result<(), FenceError> {
         let shared = &mut *self.shared;
         for (key, change) in self.changes {
-            match change {
-                Some(record) => shared.rows.insert(key, record),
-                None => shared.rows.remove(&key),
-            };
+            shared.rows.set(key, change);
         }
         shared.data = self.data;
         shared.horizon_ms = self.horizon_ms;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tercet_core::{
+        fence::State,
+        ids::{BranchId, Realm, TransactionId},
+    };
+
+    use super::*;
+
+    #[test]
+    fn hardly_any_row_moves_when_one_comes() {
+        const COUNT: usize = 20_000;
+        let record = Record {
+            row: Row {
+                state: State::Tried,
+                epoch: 1,
+                expire_time_ms: 0,
+            },
+            body: Vec::new(),
+        };
+        let mut rows = Rows::new();
+        let mut moved_most = 0;
+        for number in 0..COUNT {
+            let key = BranchKey {
+                realm: Realm::parse("here").expect("a realm"),
+                transaction_id: TransactionId::parse(&number.to_string()).expect("an id"),
+                branch_id: BranchId::parse("b").expect("an id"),
+            };
+            let map = rows.map_of(&key);
+            let (count, room) = (rows.maps[map].len(), rows.maps[map].capacity());
+            rows.set(key, Some(record.clone()));
+            if rows.maps[map].capacity() != room {
+                moved_most = moved_most.max(count);
+            }
+        }
+        assert_eq!(rows.maps.iter().map(HashMap::len).sum::<usize>(), COUNT);
+        assert!((1..COUNT / 100).contains(&moved_most), "{moved_most}");
     }
 }
