@@ -110,6 +110,8 @@ struct Report {
     participants_cores: f64,
     /// What was still to be recovered when the overload ended.
     recovering_left: u64,
+    /// And when all was over.
+    recovering_left_after: u64,
     /// From the end of the overload until every second was as before; none if that never came.
     back_s: Option<f64>,
     overload: Vec<Second>,
@@ -187,6 +189,7 @@ struct Load {
     used: Used,
     recovering_left: u64,
     after: Vec<Arrival>,
+    recovering_left_after: u64,
 }
 
 impl<'a> Overload<'a> {
@@ -257,17 +260,18 @@ impl<'a> Overload<'a> {
         let then = async {
             tokio::time::sleep(self.lasts).await;
             let used = Used::now(&stage, &coordinator);
-            let left = coordinator.metric(WAITING, |_| true);
-            let (after, left) = tokio::join!(after.run(), left);
+            let (after, left) = tokio::join!(after.run(), waiting(&coordinator));
             (used, after, left)
         };
         let (overload, (used, after, left)) = tokio::join!(overload.run(), then);
+        let left_after = waiting(&coordinator).await;
         coordinator.kill().await?;
         Ok(Load {
             overload,
             used: used?.since(&before),
             recovering_left: left?,
             after,
+            recovering_left_after: left_after?,
         })
     }
 
@@ -314,6 +318,7 @@ impl<'a> Overload<'a> {
             coordinator_cores: cores(load.used.coordinator_s),
             participants_cores: cores(load.used.participants_s),
             recovering_left: load.recovering_left,
+            recovering_left_after: load.recovering_left_after,
             back_s,
             overload: by_second(all, self.lasts)?,
             after,
@@ -360,6 +365,11 @@ impl Used {
             participants_s: self.participants_s - before.participants_s,
         }
     }
+}
+
+/// How many transactions are due, or wait until they are.
+async fn waiting(coordinator: &Coordinator) -> anyhow::Result<u64> {
+    coordinator.metric(WAITING, |_| true).await
 }
 
 /// What it does at most, a second.
@@ -443,6 +453,7 @@ impl Report {
             participants_cores,
             recovering,
             recovering_left,
+            recovering_left_after,
             ..
         } = self;
         println!("\npeak {peak_per_s:.0}/s, goodput {goodput_per_s:.0}/s");
@@ -452,7 +463,9 @@ impl Report {
             "cores used: clients {clients_cores:.2}, coordinator {coordinator_cores:.2}, participants \
              {participants_cores:.2}"
         );
-        println!("{recovering_left} of {recovering} still to be recovered at its end");
+        println!(
+            "{recovering_left} of {recovering} still to be recovered at its end, {recovering_left_after} after the calm"
+        );
         for target in &self.targets {
             target.print();
         }
