@@ -75,7 +75,7 @@ use inlet::{Inlet, inlet};
 use open::{Missing, Opened};
 use queue::{Queue, What, Write};
 use settle::{Settler, panic_text};
-use view::{Durable, Found, MISSING, View};
+use view::{Found, MISSING, View};
 use waker::Waker;
 use writer::{Pace, Writer};
 
@@ -176,7 +176,7 @@ impl SledStore {
     /// # Errors
     /// `Broken` when sled can't tell.
     pub fn size_on_disk(&self) -> Result<u64, StoreError> {
-        self.shared.with(|_| self.shared.view.db().size_on_disk())
+        self.shared.with(|view| view.db().size_on_disk())
     }
 
     fn enter(&self, write: Write) {
@@ -279,7 +279,7 @@ impl Store for SledStore {
     }
 
     fn read(&self, id: &TransactionId) -> Result<Option<Arc<Record>>, StoreError> {
-        let (cursor, bytes) = match self.shared.with(|durable| durable.find(id))? {
+        let (cursor, bytes) = match self.shared.with(|view| view.find(id))? {
             Found::Nothing => return Ok(None),
             Found::Recent(cursor, entry) => (cursor, Some(entry.bytes.clone())),
             Found::InTree(cursor, bytes) => (cursor, bytes),
@@ -298,7 +298,9 @@ impl Store for SledStore {
         let mut from = after.map_or(0, |cursor| cursor.saturating_add(1));
         while found.len() < limit {
             let piece = (limit - found.len()).min(PIECE_ENTRIES);
-            let entries = self.shared.with(|it| it.unfinished(from, piece))?;
+            let entries = self
+                .shared
+                .with(|it| it.durable().unfinished(from, piece))?;
             let Some(last) = entries.last() else { break };
             from = last.cursor.saturating_add(1);
             let sound = |it: &Unfinished| self.shared.sound(it.cursor);
@@ -317,7 +319,9 @@ impl Store for SledStore {
         let mut below = before.unwrap_or(Cursor::MAX);
         while found.len() < limit {
             let piece = (limit - found.len()).min(PIECE_RECORDS);
-            let records = self.shared.with(|it| it.records(listing, below, piece))?;
+            let records = self
+                .shared
+                .with(|it| it.durable().records(listing, below, piece))?;
             let Some((last, _)) = records.last() else {
                 break;
             };
@@ -336,7 +340,7 @@ impl Store for SledStore {
         let quarantined = self.shared.quarantined.lock().len();
         let found = self
             .shared
-            .with(|it| it.outlived(now_ms, limit + quarantined))?;
+            .with(|it| it.durable().outlived(now_ms, limit + quarantined))?;
         let sound = found
             .into_iter()
             .filter(|(cursor, _)| self.shared.sound(*cursor));
@@ -358,9 +362,9 @@ impl Store for SledStore {
 
 impl Shared {
     /// Reads the durable state; an error or a panic of sled is the end of the store.
-    fn with<T>(&self, read: impl FnOnce(&Durable<'_>) -> sled::Result<T>) -> Result<T, StoreError> {
+    fn with<T>(&self, read: impl FnOnce(&View) -> sled::Result<T>) -> Result<T, StoreError> {
         self.breaker.check()?;
-        let result = catch_unwind(AssertUnwindSafe(|| read(&self.view.durable())));
+        let result = catch_unwind(AssertUnwindSafe(|| read(&self.view)));
         match result {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => Err(self.breaker.trip(format!("reading: {error}"))),

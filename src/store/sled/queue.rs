@@ -84,6 +84,8 @@ struct Said {
 struct Seen {
     /// When so many batches had become visible.
     visible: u64,
+    /// When so often something had been uncovered.
+    uncovered: u64,
     stored: Result<Option<Stored>, StoreError>,
 }
 
@@ -124,34 +126,45 @@ impl Queue {
 
     /// Compares a write with what is stored, or was said since, and takes it in behind all others.
     pub(super) fn put(&self, write: Write) {
-        // With nobody waiting for it: reading may take its time.
-        let seen = self.look(write.what.id());
-        self.put_after(seen, write);
+        let mut write = Some(write);
+        while let Some(again) = write {
+            // With nobody waiting for it: reading may take its time.
+            let seen = self.look(again.what.id());
+            write = self.put_after(seen, again);
+        }
     }
 
     fn look(&self, id: &TransactionId) -> Seen {
         Seen {
             visible: self.visible.load(Ordering::SeqCst),
+            uncovered: self.shared.view.uncovered(),
             stored: self.shared.stored(id),
         }
     }
 
-    fn put_after(&self, seen: Seen, Write { what, reply }: Write) {
+    /// Gives the write back if what was seen may not be what is stored.
+    fn put_after(&self, seen: Seen, write: Write) -> Option<Write> {
         let mut waiting = self.waiting.lock();
         if let Some(stopped) = waiting.stopped.clone() {
             drop(waiting);
-            return reply.send(Err(stopped));
+            write.reply.send(Err(stopped));
+            return None;
         }
-        let stored = match waiting.said.get(what.id()) {
+        let id = write.what.id();
+        let stored = match waiting.said.get(id) {
             Some(said) => Ok(said.last),
+            None if self.visible.load(Ordering::SeqCst) == seen.visible => seen.stored,
             // What has become visible since may be about this transaction; nothing more does while we look.
-            None if self.visible.load(Ordering::SeqCst) != seen.visible => {
-                self.shared.stored(what.id())
-            }
-            None => seen.stored,
+            None => match self.shared.view.find_recent(id) {
+                Some(found) => self.shared.stored_as(id, found),
+                None if self.shared.view.uncovered() == seen.uncovered => seen.stored,
+                None => return Some(write),
+            },
         };
+        let Write { what, reply } = write;
         let word = stored.and_then(|stored| waiting.take(what, stored));
         waiting.writes.push_back(Compared { word, reply });
+        None
     }
 
     /// Calls whoever waits for something to write.
@@ -318,7 +331,12 @@ impl Stored {
 impl Shared {
     /// What is visible of a transaction.
     fn stored(&self, id: &TransactionId) -> Result<Option<Stored>, StoreError> {
-        match self.with(|durable| durable.find(id))? {
+        let found = self.with(|view| view.find(id))?;
+        self.stored_as(id, found)
+    }
+
+    fn stored_as(&self, id: &TransactionId, found: Found) -> Result<Option<Stored>, StoreError> {
+        match found {
             Found::Nothing => Ok(None),
             Found::Recent(cursor, entry) => Ok(Some(Stored::of(cursor, &entry))),
             Found::InTree(cursor, bytes) => {
@@ -415,7 +433,25 @@ mod tests {
         assert_eq!(answered(first_done), Ok(()));
 
         let (again, refused) = revision(1);
-        queue.put_after(seen, again);
+        assert!(queue.put_after(seen, again).is_none());
+        workers.writer.batch().expect("it is written");
+        assert_eq!(found(answered(refused)), 1);
+    }
+
+    #[test]
+    fn what_is_settled_between_the_look_and_the_comparison_is_looked_at_again() {
+        let (_dir, mut workers) = workers();
+        let queue = Arc::clone(&workers.writer.queue);
+        let seen = queue.look(&smallest().id);
+        let (first, _promise) = revision(1);
+        queue.put(first);
+        workers.writer.batch().expect("it is written");
+        let settled = workers.settler.settle(workers.writer.batch, |_| ());
+        settled.expect("it is settled");
+
+        let (again, refused) = revision(1);
+        let again = queue.put_after(seen, again).expect("it doesn't know");
+        queue.put(again);
         workers.writer.batch().expect("it is written");
         assert_eq!(found(answered(refused)), 1);
     }

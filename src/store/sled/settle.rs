@@ -16,8 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::RwLockWriteGuard;
-
 use super::{
     Shared, ids::Ids, keys::Place, medium::Medium, meta::Meta, recent::Item, stage::Stage,
 };
@@ -27,8 +25,6 @@ use crate::store::Cursor;
 /// nothing points to any more: were more than two of 8 MiB written without a sync, a power loss could find what
 /// was to replace them not there yet. It writes five to six times as much as it is given.
 const PIECE_BYTES: usize = 1024 * 1024;
-/// So many records are uncovered before others get at what is recent: some 0.1 ms.
-const UNCOVER_RECORDS: usize = 64;
 
 /// It rests so many times as long as it has worked, until another segment is full: all at once, it would make
 /// others late for a tenth of a second every few seconds.
@@ -84,11 +80,7 @@ impl Settler {
         let meta = self.meta.clone();
         self.meta = put(view.ids(), &self.medium, meta, &items, batch, rest)?;
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
-        let mut recent = view.recent_mut();
-        for piece in items.chunks(UNCOVER_RECORDS) {
-            recent.settled(piece);
-            RwLockWriteGuard::bump(&mut recent);
-        }
+        view.uncover(&items);
         Ok(())
     }
 }

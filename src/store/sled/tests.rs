@@ -45,7 +45,7 @@ async fn what_could_not_be_made_durable_is_never_shown() {
     let record = codec::tests::smallest();
     let id = record.id.clone();
     assert!(store.commit(Arc::new(record)).await.is_err());
-    let found = store.shared.view.durable().find(&id);
+    let found = store.shared.view.find(&id);
     assert!(matches!(found, Ok(Found::Nothing)));
 }
 

@@ -2,8 +2,18 @@
 //!
 //! A batch becomes recent when it is durable in the journal. The database is changed only at places that
 //! are covered by something recent, and these are uncovered only when it is durable there.
+//!
+//! Who reads the database waits for what is being put into it, and the writer waits for who looks at what is
+//! recent. So nobody does both at once for one transaction: [`View::find`] looks, reads, and looks again.
 
-use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use prost::bytes::Bytes;
@@ -15,7 +25,7 @@ use super::{
     ids::Ids,
     keys::{self, CHUNK_BYTES, Place},
     pack::Pack,
-    recent::Recent,
+    recent::{Item, Recent},
 };
 use crate::store::{Cursor, Listing, Unfinished, UnixMs, codec};
 
@@ -24,7 +34,12 @@ use crate::store::{Cursor, Listing, Unfinished, UnixMs, codec};
 pub(super) struct View {
     ids: Ids,
     recent: RwLock<Recent>,
+    /// How often something was.
+    uncovered: AtomicU64,
 }
+
+/// So many records are uncovered before others get at what is recent: some 0.1 ms.
+const UNCOVER_RECORDS: usize = 64;
 
 /// The durable state at one moment; nothing new becomes visible while this lives, so it should not live
 /// long.
@@ -46,8 +61,11 @@ pub(super) const MISSING: &str = "it is missing, but its id is there";
 
 impl View {
     pub(super) fn new(ids: Ids) -> Self {
-        let recent = RwLock::default();
-        Self { ids, recent }
+        Self {
+            ids,
+            recent: RwLock::default(),
+            uncovered: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn ids(&self) -> &Ids {
@@ -73,22 +91,71 @@ impl View {
             recent: self.recent.read(),
         }
     }
+
+    /// The database has these, durably.
+    pub(super) fn uncover(&self, items: &[(Cursor, Item)]) {
+        let mut recent = self.recent_mut();
+        for piece in items.chunks(UNCOVER_RECORDS) {
+            recent.settled(piece);
+            self.uncovered.fetch_add(1, Ordering::SeqCst);
+            RwLockWriteGuard::bump(&mut recent);
+        }
+    }
+
+    /// How often something was uncovered. What is read of the database between two looks at what is recent, neither
+    /// of which finds anything, is durable if this is the same before the first and after the last.
+    pub(super) fn uncovered(&self) -> u64 {
+        self.uncovered.load(Ordering::SeqCst)
+    }
+
+    /// The last word on a transaction.
+    pub(super) fn find(&self, id: &TransactionId) -> sled::Result<Found> {
+        self.find_by(id, |key| self.db().get(key))
+    }
+
+    /// The same, with values from wherever they are read.
+    fn find_by(
+        &self,
+        id: &TransactionId,
+        mut value: impl FnMut(&[u8]) -> sled::Result<Option<IVec>>,
+    ) -> sled::Result<Found> {
+        loop {
+            let uncovered = self.uncovered();
+            if let Some(recent) = self.find_recent(id) {
+                return Ok(recent);
+            }
+            let stored = self.find_stored(id, &mut value)?;
+            if let Some(recent) = self.find_recent(id) {
+                return Ok(recent);
+            }
+            if self.uncovered() == uncovered {
+                return Ok(stored);
+            }
+        }
+    }
+
+    /// The last word, if it is recent.
+    pub(super) fn find_recent(&self, id: &TransactionId) -> Option<Found> {
+        let recent = self.recent();
+        let (cursor, item) = recent.find(id)?;
+        let entry = item.entry.clone();
+        Some(entry.map_or(Found::Nothing, |entry| Found::Recent(cursor, entry)))
+    }
+
+    fn find_stored(
+        &self,
+        id: &TransactionId,
+        mut value: impl FnMut(&[u8]) -> sled::Result<Option<IVec>>,
+    ) -> sled::Result<Found> {
+        let Some((_, found)) = self.ids.find_by(id, &mut value)? else {
+            return Ok(Found::Nothing);
+        };
+        let place = Place::of_value(&found).unwrap_or(Place::alone(0));
+        Ok(Found::InTree(place.cursor, gather(place, value)?))
+    }
 }
 
 impl Durable<'_> {
-    /// The last word on a transaction.
-    pub(super) fn find(&self, id: &TransactionId) -> sled::Result<Found> {
-        if let Some((cursor, item)) = self.recent.find(id) {
-            let entry = item.entry.clone();
-            return Ok(entry.map_or(Found::Nothing, |entry| Found::Recent(cursor, entry)));
-        }
-        let Some((_, value)) = self.ids.find(id)? else {
-            return Ok(Found::Nothing);
-        };
-        let place = Place::of_value(&value).unwrap_or(Place::alone(0));
-        Ok(Found::InTree(place.cursor, self.record(place)?))
-    }
-
     /// At most `limit` records of a listing below a place, newest first.
     pub(super) fn records(
         &self,
@@ -283,4 +350,94 @@ pub(super) fn alone(
 pub(super) fn chunk_count(first: &[u8]) -> usize {
     let len = codec::frame::framed_len(first).unwrap_or(first.len());
     len.div_ceil(CHUNK_BYTES).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::store::{
+        Record,
+        codec::tests::smallest,
+        sled::{
+            Workers,
+            tests::{opened, write},
+        },
+    };
+
+    /// Says this revision of one record, durably, and makes it visible.
+    fn say(workers: &mut Workers, revision: u64) {
+        let (write, _promise) = write(&Record {
+            revision,
+            ..smallest()
+        });
+        workers.writer.queue.put(write);
+        workers.writer.batch().expect("it is written");
+    }
+
+    fn settle(workers: &mut Workers) {
+        let batch = workers.writer.batch;
+        let settled = workers.settler.settle(batch, |_| ());
+        settled.expect("it is settled");
+    }
+
+    /// A database that has one record's first revision, which nothing covers.
+    fn settled() -> (TempDir, Workers) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut workers = Workers::of(opened(dir.path()));
+        say(&mut workers, 1);
+        settle(&mut workers);
+        (dir, workers)
+    }
+
+    /// Finds that record, while this happens once, after where it is and what it is were read.
+    fn revision_while(mut workers: Workers, happens: impl FnOnce(&mut Workers)) -> u64 {
+        let shared = Arc::clone(&workers.writer.shared);
+        let view = &shared.view;
+        let (mut happens, mut reads) = (Some(happens), 0);
+        let found = view.find_by(&smallest().id, |key| {
+            let value = view.db().get(key);
+            reads += 1;
+            if reads == 2 {
+                happens.take().expect("it is once")(&mut workers);
+            }
+            value
+        });
+        assert!(happens.is_none(), "nothing was read");
+        match found.expect("it is read") {
+            Found::Nothing => 0,
+            Found::Recent(_, entry) => entry.revision,
+            Found::InTree(_, bytes) => {
+                let head = codec::decode_head(bytes.expect("it is there"));
+                head.expect("it is readable").revision
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_who_reads_the_database() {
+        let (_dir, workers) = settled();
+        let found = revision_while(workers, |workers| {
+            let view = &workers.writer.shared.view;
+            assert!(view.recent.try_write().is_some(), "the writer waits");
+        });
+        assert_eq!(found, 1);
+    }
+
+    #[test]
+    fn what_is_covered_while_the_database_is_read_is_found_where_it_covers() {
+        let (_dir, workers) = settled();
+        assert_eq!(revision_while(workers, |it| say(it, 2)), 2);
+    }
+
+    #[test]
+    fn what_is_settled_while_the_database_is_read_is_read_again() {
+        let (_dir, workers) = settled();
+        let found = revision_while(workers, |it| {
+            say(it, 2);
+            settle(it);
+        });
+        assert_eq!(found, 2);
+    }
 }
