@@ -32,9 +32,17 @@ impl Medium {
     /// # Errors
     /// What failed, for a person. After an error nothing is known of what is on the medium.
     pub(super) fn write(&self, db: &Db, batch: Batch) -> Result<(), String> {
-        let applied = db.apply_batch(batch);
-        applied.map_err(|error| format!("writing to the database: {error}"))?;
+        self.apply(db, batch)?;
         self.sync(db)
+    }
+
+    /// Applies a batch, all of it or nothing; nobody can read meanwhile.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(super) fn apply(&self, db: &Db, batch: Batch) -> Result<(), String> {
+        let applied = db.apply_batch(batch);
+        applied.map_err(|error| format!("writing to the database: {error}"))
     }
 
     /// Makes all that was applied durable.

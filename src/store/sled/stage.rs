@@ -20,6 +20,9 @@ use crate::store::{
     codec::{self, Head},
 };
 
+/// What it counts for to take a record away: others in its pack are written again, its indexes go.
+const REMOVED_BYTES: usize = 512;
+
 /// A batch of the database in the making.
 pub(super) struct Stage<'a> {
     ids: &'a Ids,
@@ -106,6 +109,7 @@ impl<'a> Stage<'a> {
         let (key, place) = self.locate(id)?;
         let packed = self.packed(cursor, place)?;
         self.clear(cursor, packed)?;
+        self.bytes += REMOVED_BYTES;
         // The id may have come again since.
         if place.is_some_and(|place| place.cursor == cursor) {
             self.set(key, None)?;
