@@ -8,8 +8,8 @@
 //! 1. The limits that are configured hold when transactions wait for participants. When they wait for this
 //!    process instead, each one more makes all others later, until none is done in time.
 //! 2. So few begin at once: a place among those is given back when the first calls go out, and whoever
-//!    waits for a participant takes up none. How many they may be follows from how late the process is, and
-//!    recovery's share does so too.
+//!    waits for a participant takes up none. How many they may be follows from how late the process is, and so
+//!    does how many that are due begin in a second (see [`pace`](super::pace)).
 //! 3. Others wait for their turn before anything is done for them. Once somebody has to be refused while the
 //!    process is late, less is let in: what more is let in only waits longer.
 
@@ -26,7 +26,7 @@ use std::{
 use tercet_core::ids::TransactionId;
 use tokio::time::{Instant, timeout};
 
-use super::{Engine, EngineConfig, EngineError, Inner};
+use super::{Engine, EngineConfig, EngineError, Inner, pace::Pace};
 use crate::gate::{Gate, Permit};
 
 /// What a new caller is told to wait when too much is in flight.
@@ -39,6 +39,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// Later than this in the mean, the process has more to do than is good. One that has time left for others is
 /// late by a millisecond or two: its timers are as coarse.
 const LATE: Duration = Duration::from_millis(5);
+/// Recovery leaves others what it would make them late with: nobody waits for it.
+const LATE_BY_RECOVERY: Duration = Duration::from_millis(2);
 /// Over so many ticks goes that mean. No tick counts for more than so many times what is too late, so that one
 /// pause of the machine does not make it.
 const MEAN_OF_TICKS: u64 = 8;
@@ -49,8 +51,6 @@ const PAUSE: u32 = 4;
 const INFLIGHT_LEAST: usize = 256;
 /// That may begin at once at first, and at least.
 const BEGINNING: (usize, usize) = (256, 64);
-/// That may be recovered at once at first, and at least.
-const RECOVERED: (usize, usize) = (64, 16);
 
 /// A place in flight for a new transaction, and its turn to begin.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ pub(super) struct Admission {
     new: Arc<Gate>,
     beginning: Arc<Gate>,
     recovery: Arc<Gate>,
+    pace: Pace,
     lateness: Lateness,
     /// Since the last tick there was no room for somebody,
     has_refused: AtomicBool,
@@ -79,7 +80,8 @@ impl Admission {
         Self {
             new: Gate::new(new, (new, BEGINNING.1)),
             beginning: Gate::new(new, BEGINNING),
-            recovery: Gate::new(recovery, RECOVERED),
+            recovery: Gate::new(recovery, (recovery, recovery)),
+            pace: Pace::default(),
             lateness: Lateness::default(),
             has_refused: AtomicBool::new(false),
             has_kept_waiting: AtomicBool::new(false),
@@ -113,7 +115,9 @@ impl Admission {
 
     /// Room for a transaction that is due; waits for it.
     pub(super) async fn admit_due(&self) -> Permit {
-        Gate::enter(&self.recovery).await
+        let place = Gate::enter(&self.recovery).await;
+        self.pace.turn().await;
+        place
     }
 
     /// New transactions in flight, those that wait for their turn among them.
@@ -138,8 +142,7 @@ impl Admission {
     fn adapt(&self, lateness: Duration) {
         let is_late = self.lateness.mean_with(lateness) > LATE;
         self.beginning.adapt(is_late);
-        // Recovery makes way at once: nobody waits for it.
-        self.recovery.adapt(lateness > LATE);
+        self.pace.adapt(lateness > LATE_BY_RECOVERY);
         let has_refused = self.has_refused.swap(false, Relaxed);
         let has_kept_waiting = self.has_kept_waiting.swap(false, Relaxed);
         let least = if has_kept_waiting {
@@ -256,25 +259,22 @@ mod tests {
     }
 
     #[test]
-    fn a_share_shrinks_while_the_process_is_late_and_grows_while_it_is_used() {
+    fn fewer_begin_while_the_process_is_late_and_more_while_there_is_use_for_it() {
         let admission = admission();
-        let gates = [&admission.beginning, &admission.recovery];
-        assert_eq!(gates.map(|it| it.limit()), [256, 64]);
+        let beginning = &admission.beginning;
+        assert_eq!(beginning.limit(), 256);
         ticks(&admission, 10, Duration::ZERO);
-        assert_eq!(gates.map(|it| it.limit()), [256, 64], "nobody needs more");
-        let mut inside = gates.map(fill);
+        assert_eq!(beginning.limit(), 256, "nobody needs more");
+        let mut inside = fill(beginning);
         for _ in 0..100 {
             ticks(&admission, 1, Duration::from_millis(1));
-            for (gate, inside) in gates.iter().zip(&mut inside) {
-                inside.append(&mut fill(gate));
-            }
+            inside.append(&mut fill(beginning));
         }
-        assert_eq!(gates.map(|it| it.limit()), [4096, 1024]);
+        assert_eq!(beginning.limit(), 4096);
         ticks(&admission, 1, Duration::from_secs(1));
-        let limits = gates.map(|it| it.limit());
-        assert_eq!(limits, [4096, 896], "recovery makes way for a pause too");
+        assert_eq!(beginning.limit(), 4096, "that was a pause");
         ticks(&admission, 100, TOO_LATE);
-        assert_eq!(gates.map(|it| it.limit()), [64, 16]);
+        assert_eq!(beginning.limit(), 64);
         assert_eq!(admission.inflight_limit(), 4096, "nobody is refused");
     }
 
@@ -353,13 +353,29 @@ mod tests {
     async fn what_is_due_waits_for_room() {
         let admission = admission();
         let mut inside = Vec::new();
-        for _ in 0..RECOVERED.0 {
+        for _ in 0..1024 {
             inside.push(admission.admit_due().await);
         }
         let waits = timeout(TICK, admission.admit_due());
         assert!(waits.await.is_err(), "more than may be");
         let (permit, ()) = tokio::join!(admission.admit_due(), async { drop(inside.pop()) });
         drop(permit);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_makes_way_before_anybody_else_does() {
+        let admission = admission();
+        ticks(&admission, 20, Duration::from_millis(3));
+        assert_eq!(admission.beginning.limit(), 256);
+        let begun = async {
+            for _ in 0..=100 {
+                admission.admit_due().await;
+            }
+        };
+        let since = Instant::now();
+        begun.await;
+        let took = since.elapsed();
+        assert!(took >= Duration::from_millis(500), "{took:?}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

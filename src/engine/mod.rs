@@ -23,6 +23,7 @@ mod error;
 mod given;
 mod live;
 mod loading;
+mod pace;
 mod recover;
 mod retention;
 mod timers;
