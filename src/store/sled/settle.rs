@@ -113,9 +113,9 @@ pub(super) fn put(
             continue;
         }
         bytes += stage.bytes();
-        let batch;
-        (batch, meta) = stage.finish(meta.settled);
-        medium.apply(ids.db(), batch)?;
+        let changes;
+        (changes, meta) = stage.finish(meta.settled);
+        medium.apply(ids.db(), changes)?;
         if bytes >= PIECE_BYTES || end == items.len() {
             medium.sync(ids.db())?;
             read_back(ids, &items[begun..end])?;
