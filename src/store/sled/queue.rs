@@ -372,7 +372,7 @@ mod tests {
         fault::{Promise, promise},
         sled::{
             Workers,
-            tests::{opened, write},
+            tests::{opened, say, settle, write},
         },
     };
 
@@ -443,11 +443,8 @@ mod tests {
         let (_dir, mut workers) = workers();
         let queue = Arc::clone(&workers.writer.queue);
         let seen = queue.look(&smallest().id);
-        let (first, _promise) = revision(1);
-        queue.put(first);
-        workers.writer.batch().expect("it is written");
-        let settled = workers.settler.settle(workers.writer.batch, |_| ());
-        settled.expect("it is settled");
+        say(&mut workers, 1);
+        settle(&mut workers);
 
         let (again, refused) = revision(1);
         let again = queue.put_after(seen, again).expect("it doesn't know");

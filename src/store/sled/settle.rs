@@ -240,10 +240,22 @@ mod tests {
         }
     }
 
-    #[test]
-    fn it_rests_after_each_piece() {
+    /// How often it rests while it puts these.
+    fn rests(items: &[(Cursor, Item)]) -> usize {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let opened = opened(dir.path());
+        let mut rested = 0;
+        let (meta, settled) = (opened.meta.clone(), opened.meta.settled);
+        let meta = put(&opened.ids, &opened.medium, meta, items, settled, |took| {
+            assert!(took > Duration::ZERO);
+            rested += 1;
+        });
+        assert!(meta.is_ok(), "{meta:?}");
+        rested
+    }
+
+    #[test]
+    fn it_rests_after_each_piece() {
         let items = (1..=5).map(|number| {
             let (cursor, item) = item(number, 1);
             let entry = Entry {
@@ -255,33 +267,18 @@ mod tests {
             (cursor, Item { entry, ..item })
         });
         let items: Vec<_> = items.collect();
-        let mut rested = 0;
-        let (meta, settled) = (opened.meta.clone(), opened.meta.settled);
-        let meta = put(&opened.ids, &opened.medium, meta, &items, settled, |took| {
-            assert!(took > Duration::ZERO);
-            rested += 1;
-        });
-        assert!(meta.is_ok(), "{meta:?}");
-        assert_eq!(rested, 2, "three of them make a piece");
+        assert_eq!(rests(&items), 2, "three of them make a piece");
     }
 
     #[test]
     fn it_rests_from_taking_records_away_too() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let opened = opened(dir.path());
         let purged = (1..=5_000).map(|number| {
             let (cursor, item) = item(number, 1);
             let entry = None;
             (cursor, Item { entry, ..item })
         });
         let purged: Vec<_> = purged.collect();
-        let mut rested = 0;
-        let (meta, settled) = (opened.meta.clone(), opened.meta.settled);
-        let done = put(&opened.ids, &opened.medium, meta, &purged, settled, |_| {
-            rested += 1;
-        });
-        assert!(done.is_ok(), "{done:?}");
-        assert_eq!(rested, 3, "2,048 of them make a piece");
+        assert_eq!(rests(&purged), 3, "2,048 of them make a piece");
     }
 
     #[test]

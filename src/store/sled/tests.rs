@@ -36,6 +36,23 @@ pub(super) fn write(record: &Record) -> (Write, Promise) {
     (Write { what, reply }, promise)
 }
 
+/// Says this revision of one record, durably, and makes it visible.
+pub(super) fn say(workers: &mut Workers, revision: u64) {
+    let (write, _promise) = write(&Record {
+        revision,
+        ..codec::tests::smallest()
+    });
+    workers.writer.queue.put(write);
+    workers.writer.batch().expect("it is written");
+}
+
+/// Has the database have all that was said.
+pub(super) fn settle(workers: &mut Workers) {
+    let batch = workers.writer.batch;
+    let settled = workers.settler.settle(batch, |_| ());
+    settled.expect("it is settled");
+}
+
 #[tokio::test]
 async fn what_could_not_be_made_durable_is_never_shown() {
     let dir = tempfile::tempdir().expect("a temporary directory");

@@ -34,7 +34,7 @@ use crate::store::{Cursor, Listing, Unfinished, UnixMs, codec};
 pub(super) struct View {
     ids: Ids,
     recent: RwLock<Recent>,
-    /// How often something was.
+    /// How often some of it was settled, and covers nothing any more.
     uncovered: AtomicU64,
 }
 
@@ -358,29 +358,12 @@ mod tests {
 
     use super::*;
     use crate::store::{
-        Record,
         codec::tests::smallest,
         sled::{
             Workers,
-            tests::{opened, write},
+            tests::{opened, say, settle},
         },
     };
-
-    /// Says this revision of one record, durably, and makes it visible.
-    fn say(workers: &mut Workers, revision: u64) {
-        let (write, _promise) = write(&Record {
-            revision,
-            ..smallest()
-        });
-        workers.writer.queue.put(write);
-        workers.writer.batch().expect("it is written");
-    }
-
-    fn settle(workers: &mut Workers) {
-        let batch = workers.writer.batch;
-        let settled = workers.settler.settle(batch, |_| ());
-        settled.expect("it is settled");
-    }
 
     /// A database that has one record's first revision, which nothing covers.
     fn settled() -> (TempDir, Workers) {

@@ -81,9 +81,11 @@ struct Shared<T> {
 #[derive(Debug)]
 struct Rows {
     maps: Vec<HashMap<BranchKey, Record>>,
+    /// Which map a row is in.
     choice: RandomState,
 }
 
+/// Few enough to cost nothing when they are empty.
 const ROW_MAPS: usize = 256;
 
 impl Rows {
