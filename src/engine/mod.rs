@@ -366,7 +366,7 @@ impl Engine {
         limit: usize,
     ) -> Result<Vec<(Cursor, Arc<Record>)>, EngineError> {
         let page = move |store: &dyn Store| store.list(&listing, before, limit);
-        Ok(self.inner.read_many(page).await?)
+        Ok(self.inner.with_store(page).await?)
     }
 
     /// The store, for what only it can say.
@@ -434,8 +434,8 @@ async fn stop_with_store(engine: Arc<Inner>) {
 }
 
 impl Inner {
-    /// Reads many records, on a thread of its own if that may take a while.
-    async fn read_many<T: Send + 'static>(
+    /// Does what the store has to be read a lot for, on a thread of its own if that may take a while.
+    async fn with_store<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {

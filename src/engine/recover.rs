@@ -122,7 +122,7 @@ pub(super) async fn load_unfinished(engine: Arc<Inner>) {
     let mut found = 0_usize;
     loop {
         let read = move |store: &dyn Store| store.unfinished(after, PAGE_ENTRIES);
-        let page = match engine.read_many(read).await {
+        let page = match engine.with_store(read).await {
             Ok(page) => page,
             Err(error) => return engine.fail(&error),
         };

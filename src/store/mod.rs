@@ -18,7 +18,7 @@
 //! 7. After the first error of the medium nothing is acknowledged any more: every call is `Broken`,
 //!    and `broken` resolves. A failed sync is never retried.
 
-mod codec;
+pub(crate) mod codec;
 mod fault;
 mod memory;
 mod record;

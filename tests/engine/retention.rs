@@ -1,5 +1,6 @@
 //! How long an id protects: whole, then cut down, then gone; and never while unfinished.
 
+use futures::future::try_join_all;
 use tercet::engine::{EngineConfig, EngineError};
 use tercet_core::{
     outcome::{Outcome, ReplyMode},
@@ -79,14 +80,38 @@ async fn an_unfinished_transaction_is_kept_however_old() {
     assert_eq!(outcome(&*world.end_of("o").await), Outcome::Success);
 }
 
+/// Ends so many at once; their names.
+async fn ended(world: &World, count: usize) -> Vec<String> {
+    let ids: Vec<_> = (0..count).map(|number| format!("o{number}")).collect();
+    let submit = |id| world.engine.submit(order(id, MODE), WAIT);
+    try_join_all(ids.iter().map(|id| submit(id))).await.unwrap();
+    ids
+}
+
+/// One after another, each would wait for a sync of its own: fewer than come.
+#[tokio::test(start_paused = true)]
+async fn many_are_cut_down_together_and_purged_together() {
+    let world = World::with(short());
+    ended(&world, 50).await;
+    tokio::time::sleep(secs(9 * 60)).await;
+    world.store.hold();
+    let cut_down = tokio::time::timeout(secs(120), world.store.held(50)).await;
+    let cut_down = cut_down.expect("one waits for another");
+    assert!(cut_down.iter().all(|it| it.cut_down));
+    world.store.release();
+
+    tokio::time::sleep(secs(19 * 60)).await;
+    world.store.hold();
+    let purged = tokio::time::timeout(secs(120), world.store.held(50)).await;
+    assert_eq!(purged.expect("one waits for another"), []);
+    world.store.release();
+}
+
 /// A store at rest answers without a pause, and a sweep may have thousands to cut down.
 #[tokio::test(start_paused = true)]
 async fn others_have_their_turn_while_many_are_cut_down() {
     let world = World::with(short());
-    let ids: Vec<_> = (0..20).map(|number| format!("o{number}")).collect();
-    for id in &ids {
-        world.engine.submit(order(id, MODE), WAIT).await.unwrap();
-    }
+    let ids = ended(&world, 600).await;
     let cut_down = || ids.iter().filter(|id| world.record(id).cut_down).count();
     let mut minutes = 9;
     while cut_down() == 0 {

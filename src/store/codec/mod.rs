@@ -25,7 +25,7 @@ pub(super) mod frame;
 mod numbers;
 mod read;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 mod wire;
 mod write;
 

@@ -239,7 +239,7 @@ fn line(revision: u64) -> wire::HistoryEvent {
     }
 }
 
-pub(in crate::store) fn smallest() -> Record {
+pub(crate) fn smallest() -> Record {
     let failure = Failure::new("ROLLED_BACK", "before it came");
     Record {
         id: TransactionId::parse("a").expect("a valid id"),

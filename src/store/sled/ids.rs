@@ -167,7 +167,7 @@ impl Ids {
             stage.forget_generation(*number).map_err(unreadable)?;
         }
         stage.begin_generation(next, filter);
-        let (piece, meta) = stage.finish(settled);
+        let (piece, meta) = stage.finish(settled).map_err(unreadable)?;
         medium.write(&self.db, piece)?;
         let mut generations = self.generations.write();
         generations.retain(|it| !emptied.contains(&it.number));

@@ -14,7 +14,7 @@
 //! | `replay` | what a start finds in the journal |
 //! | `recent` | what the journal has and the database not yet |
 //! | `settle`, `stage` | from there into the database, many at once |
-//! | `view` | reads over both, that never show what is not durable |
+//! | `view`, `outlived` | reads over both, that never show what is not durable |
 //! | `medium`, `waker` | what sled leaves undone when it syncs, and when the disk fails |
 //! | `entry`, `pack`, `keys`, `meta` | what stands where in the database |
 //! | `ids`, `filter` | finding a record by its id, at the same cost however many there are |
@@ -33,6 +33,7 @@ mod keys;
 mod medium;
 mod meta;
 mod open;
+mod outlived;
 mod pack;
 mod queue;
 mod recent;
@@ -73,6 +74,7 @@ use super::{
 use entry::Entry;
 use inlet::{Inlet, inlet};
 use open::{Missing, Opened};
+use outlived::Outlived;
 use queue::{Queue, What, Write};
 use settle::{Settler, panic_text};
 use view::{Found, MISSING, View};
@@ -337,13 +339,13 @@ impl Store for SledStore {
     }
 
     fn outlived(&self, now_ms: UnixMs, limit: usize) -> Result<Vec<TransactionId>, StoreError> {
-        let quarantined = self.shared.quarantined.lock().len();
-        let found = self
-            .shared
-            .with(|it| it.durable().outlived(now_ms, limit + quarantined))?;
-        let sound = found
-            .into_iter()
-            .filter(|(cursor, _)| self.shared.sound(*cursor));
+        let shared = &self.shared;
+        let limit_with_unsound = limit + shared.quarantined.lock().len();
+        let recent = |it: &View| Ok(Outlived::recent(&it.durable(), now_ms, limit_with_unsound));
+        let mut outlived = shared.with(recent)?;
+        while shared.with(|it| outlived.look(&it.durable()))? {}
+        let found = outlived.found();
+        let sound = found.filter(|(cursor, _)| shared.sound(*cursor));
         Ok(sound.map(|(_, id)| id).take(limit).collect())
     }
 

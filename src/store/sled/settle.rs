@@ -114,7 +114,7 @@ pub(super) fn put(
         }
         bytes += stage.bytes();
         let changes;
-        (changes, meta) = stage.finish(meta.settled);
+        (changes, meta) = stage.finish(meta.settled).map_err(unreadable)?;
         medium.apply(ids.db(), changes)?;
         if bytes >= PIECE_BYTES || end == items.len() {
             medium.sync(ids.db())?;
@@ -125,7 +125,7 @@ pub(super) fn put(
         }
         stage = Stage::new(ids, meta.clone());
     }
-    let (account, meta) = stage.finish(batch);
+    let (account, meta) = stage.finish(batch).map_err(unreadable)?;
     medium.write(ids.db(), account)?;
     Ok(meta)
 }

@@ -16,12 +16,12 @@ use super::{
     view::{alone, chunk_count},
 };
 use crate::store::{
-    Cursor,
+    Cursor, UnixMs,
     codec::{self, Head},
 };
 
-/// What it counts for to take a record away: others in its pack are written again, its indexes go.
-const REMOVED_BYTES: usize = 512;
+/// What it counts for that there was a record before: others in its pack are written again, its indexes go.
+const REPLACED_BYTES: usize = 512;
 
 /// A batch of the database in the making.
 pub(super) struct Stage<'a> {
@@ -31,6 +31,15 @@ pub(super) struct Stage<'a> {
     bytes: usize,
     /// The pack that takes more still, by its place.
     filling: Option<(Cursor, Pack)>,
+    /// One of the database that is being changed: records that were there before come in the order of their places.
+    edited: Option<Edited>,
+}
+
+/// A pack, and until when the first of its records to go was kept as it stands in the database.
+struct Edited {
+    first: Cursor,
+    pack: Pack,
+    earliest_before_ms: Option<UnixMs>,
 }
 
 /// One key; what was only read has the same value twice.
@@ -48,6 +57,7 @@ impl<'a> Stage<'a> {
             changes: BTreeMap::new(),
             bytes: 0,
             filling: None,
+            edited: None,
         }
     }
 
@@ -60,8 +70,9 @@ impl<'a> Stage<'a> {
     pub(super) fn put(&mut self, cursor: Cursor, entry: &Entry) -> sled::Result<()> {
         let (id, place) = self.locate(&entry.id)?;
         let pack = match self.packed(cursor, place)? {
-            Some((first, pack)) if Pack::takes(entry) => {
-                self.edit(first, pack, cursor, Some(entry.bytes.clone()))?;
+            Some(edited) if Pack::takes(entry) => {
+                let first = edited.first;
+                self.edit(edited, cursor, Some(entry.bytes.clone()))?;
                 Some(first)
             }
             packed => {
@@ -75,6 +86,7 @@ impl<'a> Stage<'a> {
         for (key, value) in entry.indexes(id, Place { cursor, pack }) {
             self.set(key, Some(value))?;
         }
+        self.bytes += REPLACED_BYTES;
         self.arrived(cursor, entry);
         Ok(())
     }
@@ -109,7 +121,7 @@ impl<'a> Stage<'a> {
         let (key, place) = self.locate(id)?;
         let packed = self.packed(cursor, place)?;
         self.clear(cursor, packed)?;
-        self.bytes += REMOVED_BYTES;
+        self.bytes += REPLACED_BYTES;
         // The id may have come again since.
         if place.is_some_and(|place| place.cursor == cursor) {
             self.set(key, None)?;
@@ -120,7 +132,8 @@ impl<'a> Stage<'a> {
 
     /// The batch, and the account that stands in it, which says that all up to the journal's batch
     /// `settled` is in the database.
-    pub(super) fn finish(mut self, settled: u64) -> (Batch, Meta) {
+    pub(super) fn finish(mut self, settled: u64) -> sled::Result<(Batch, Meta)> {
+        self.close_edited()?;
         self.close_pack();
         self.expect_ids();
         let mut batch = Batch::default();
@@ -144,7 +157,7 @@ impl<'a> Stage<'a> {
             }
         }
         batch.insert(keys::META, self.meta.to_bytes());
-        (batch, self.meta)
+        Ok((batch, self.meta))
     }
 
     /// Says which ids will be found in the youngest generation, before they can be.
@@ -209,25 +222,29 @@ impl<'a> Stage<'a> {
     }
 
     /// The pack that the record at this place is in; none when that can't be read.
-    fn packed(
-        &mut self,
-        cursor: Cursor,
-        place: Option<Place>,
-    ) -> sled::Result<Option<(Cursor, Pack)>> {
+    fn packed(&mut self, cursor: Cursor, place: Option<Place>) -> sled::Result<Option<Edited>> {
         let place = place.filter(|place| place.cursor == cursor);
         let Some(first) = place.and_then(|place| place.pack) else {
             return Ok(None);
         };
+        if self.edited.as_ref().is_some_and(|it| it.first == first) {
+            return Ok(self.edited.take());
+        }
+        self.close_edited()?;
         let value = self.value(&keys::pack(first))?;
         let pack = value.and_then(|value| Pack::of_value(value).ok());
-        Ok(pack.map(|pack| (first, pack)))
+        Ok(pack.map(|pack| Edited {
+            first,
+            earliest_before_ms: pack.earliest_ms(),
+            pack,
+        }))
     }
 
     /// Takes away all that stands there because of the record at this place, but its id's entry. One that
     /// can't be read keeps its indexes: `verify` names them.
-    fn clear(&mut self, cursor: Cursor, packed: Option<(Cursor, Pack)>) -> sled::Result<()> {
+    fn clear(&mut self, cursor: Cursor, packed: Option<Edited>) -> sled::Result<()> {
         match packed {
-            Some((first, pack)) => self.edit(first, pack, cursor, None),
+            Some(edited) => self.edit(edited, cursor, None),
             None => self.clear_alone(cursor),
         }
     }
@@ -253,23 +270,35 @@ impl<'a> Stage<'a> {
     /// Changes or takes away a record in a pack, and what stands there because of it, but its id's entry.
     fn edit(
         &mut self,
-        first: Cursor,
-        mut pack: Pack,
+        mut edited: Edited,
         cursor: Cursor,
         record: Option<Bytes>,
     ) -> sled::Result<()> {
-        let head = pack.find(cursor).cloned().map(codec::decode_head);
+        let head = edited.pack.find(cursor).cloned().map(codec::decode_head);
         if let Some(Ok(head)) = head
             && let Some(key) = head.business_key_at(cursor)
         {
             self.set(key, None)?;
         }
-        if let Some(earliest_ms) = pack.earliest_ms() {
-            self.set(keys::keep_until(earliest_ms, first), None)?;
-        }
         match record {
-            Some(record) => pack.put(cursor, record),
-            None => pack.remove(cursor),
+            Some(record) => edited.pack.put(cursor, record),
+            None => edited.pack.remove(cursor),
+        }
+        self.edited = Some(edited);
+        Ok(())
+    }
+
+    fn close_edited(&mut self) -> sled::Result<()> {
+        let Some(Edited {
+            first,
+            pack,
+            earliest_before_ms,
+        }) = self.edited.take()
+        else {
+            return Ok(());
+        };
+        if let Some(earliest_ms) = earliest_before_ms {
+            self.set(keys::keep_until(earliest_ms, first), None)?;
         }
         if let Some(earliest_ms) = pack.earliest_ms() {
             let key = keys::keep_until(earliest_ms, first);

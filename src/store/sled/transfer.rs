@@ -256,7 +256,8 @@ fn adopt(opened: &mut Opened, batch: &[Entry], last: u64) -> Result<(), ImportEr
             return Err(ImportError::Damaged { record, reason });
         }
     }
-    let (piece, meta) = stage.finish(opened.meta.settled);
+    let finished = stage.finish(opened.meta.settled);
+    let (piece, meta) = finished.map_err(unreadable)?;
     Ok(opened.write(piece, meta)?)
 }
 

@@ -8,7 +8,6 @@
 
 use std::{
     cmp::Reverse,
-    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,7 +26,7 @@ use super::{
     pack::Pack,
     recent::{Item, Recent},
 };
-use crate::store::{Cursor, Listing, Unfinished, UnixMs, codec};
+use crate::store::{Cursor, Listing, Unfinished, codec};
 
 /// The database, and what covers it.
 #[derive(Debug)]
@@ -44,8 +43,8 @@ const UNCOVER_RECORDS: usize = 64;
 /// The durable state at one moment; nothing new becomes visible while this lives, so it should not live
 /// long.
 pub(super) struct Durable<'a> {
-    ids: &'a Ids,
-    recent: RwLockReadGuard<'a, Recent>,
+    pub(super) ids: &'a Ids,
+    pub(super) recent: RwLockReadGuard<'a, Recent>,
 }
 
 /// Where a transaction's record is.
@@ -209,57 +208,6 @@ impl Durable<'_> {
         Ok(found)
     }
 
-    /// At most `limit` finished ones that are kept until this time or a shorter one, earliest first.
-    pub(super) fn outlived(
-        &self,
-        now_ms: UnixMs,
-        limit: usize,
-    ) -> sled::Result<Vec<(Cursor, TransactionId)>> {
-        let recent = self.recent.outlived(now_ms);
-        let recent = recent.map(|(until_ms, cursor, id)| (until_ms, cursor, id.clone()));
-        let mut found: BTreeSet<_> = recent.collect();
-        for entry in self.ids.db().range(keys::kept_until(now_ms)) {
-            let (key, value) = entry?;
-            while found.len() > limit {
-                found.pop_last();
-            }
-            let (Some(until_ms), Some(cursor)) = (keys::read_keep_until(&key), keys::cursor(&key))
-            else {
-                continue;
-            };
-            let later = found.last().is_none_or(|last| last.0 < until_ms);
-            if found.len() == limit && later {
-                break;
-            }
-            if value.is_empty() {
-                found.extend(self.outlived_in(cursor, now_ms)?);
-            } else if let Some(id) = keys::read_id(&value)
-                && self.is_uncovered(cursor)
-            {
-                found.insert((until_ms, cursor, id));
-            }
-        }
-        let found = found.into_iter().take(limit);
-        Ok(found.map(|(_, cursor, id)| (cursor, id)).collect())
-    }
-
-    /// The same in one pack, all of them; none when it can't be read.
-    fn outlived_in(
-        &self,
-        first: Cursor,
-        now_ms: UnixMs,
-    ) -> sled::Result<Vec<(UnixMs, Cursor, TransactionId)>> {
-        let Some(Ok(pack)) = self.ids.db().get(keys::pack(first))?.map(Pack::of_value) else {
-            return Ok(Vec::new());
-        };
-        let outlived = pack.heads().filter_map(|(cursor, head)| {
-            let until_ms = head.keep_until_ms.filter(|until_ms| *until_ms <= now_ms)?;
-            let id = TransactionId::parse(&head.id).ok()?;
-            self.is_uncovered(cursor).then_some((until_ms, cursor, id))
-        });
-        Ok(outlived.collect())
-    }
-
     /// The places in packs below this one that nothing recent covers, newest first. A pack that can't be
     /// read counts as one place.
     fn packed(&self, before: Cursor) -> impl Iterator<Item = sled::Result<Place>> {
@@ -281,7 +229,7 @@ impl Durable<'_> {
         }
     }
 
-    fn is_uncovered(&self, cursor: Cursor) -> bool {
+    pub(super) fn is_uncovered(&self, cursor: Cursor) -> bool {
         self.recent.at(cursor).is_none()
     }
 
