@@ -32,6 +32,8 @@ const PIECE_BYTES: usize = 1024 * 1024;
 /// It rests so many times as long as it has worked, until another segment is full: all at once, it would make
 /// others late for a tenth of a second every few seconds.
 const REST: u32 = 3;
+/// So much nicer than the others is its thread: what is settled nobody waits for, but the processors are shared.
+const NICER: i32 = 10;
 
 /// What the settling thread owns.
 pub(super) struct Settler {
@@ -51,6 +53,7 @@ impl Settler {
 
     /// Settles up to each batch that is named, and says so, until nobody names any or the medium fails.
     pub(super) fn run(mut self, named: &Receiver<u64>, settled: &Sender<u64>) {
+        give_way();
         let done = catch_unwind(AssertUnwindSafe(|| self.settle_each(named, settled)));
         let reason = match done {
             Ok(Ok(())) => return,
@@ -147,6 +150,15 @@ fn read_back(ids: &Ids, items: &[(Cursor, Item)]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Makes this thread nicer, where threads have a niceness of their own.
+fn give_way() {
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::nice(NICER)
+    {
+        tracing::debug!(%error, "settling does not give way to others");
+    }
 }
 
 /// What a panic said.
@@ -252,6 +264,20 @@ mod tests {
         });
         assert!(meta.is_ok(), "{meta:?}");
         rested
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn its_thread_gives_way_and_no_other() {
+        let niceness = || rustix::process::getpriority_process(None).expect("it is read");
+        let before = niceness();
+        let gave_way = move || {
+            give_way();
+            niceness()
+        };
+        let nicer = std::thread::spawn(gave_way).join();
+        let nicer = nicer.expect("it does not panic");
+        assert_eq!((nicer, niceness()), ((before + NICER).min(19), before));
     }
 
     #[test]
