@@ -131,7 +131,7 @@ mod tests {
     use tercet_core::transaction::State;
 
     use super::*;
-    use crate::store::{MemoryStore, codec::tests::smallest};
+    use crate::store::{MemoryStore, smallest};
 
     #[tokio::test]
     async fn what_was_cut_down_since_it_was_looked_up_is_not_purged() {

@@ -18,7 +18,7 @@
 //! 7. After the first error of the medium nothing is acknowledged any more: every call is `Broken`,
 //!    and `broken` resolves. A failed sync is never retried.
 
-pub(crate) mod codec;
+mod codec;
 mod fault;
 mod memory;
 mod record;
@@ -34,6 +34,8 @@ use tercet_core::{
 };
 
 pub use codec::BARE_BYTES_MAX;
+#[cfg(test)]
+pub(crate) use codec::tests::smallest;
 pub use memory::MemoryStore;
 pub use record::{BranchTimes, HISTORY_EVENTS_MAX, HistoryEvent, Origin, Record, UnixMs};
 pub use sled::{
