@@ -437,13 +437,13 @@ impl Inner {
     /// Does what the store has to be read a lot for, on a thread of its own if that may take a while.
     async fn with_store<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         if self.store.is_in_memory() {
-            return read(&*self.store);
+            return work(&*self.store);
         }
         let store = Arc::clone(&self.store);
-        let done = tokio::task::spawn_blocking(move || read(&*store)).await;
+        let done = tokio::task::spawn_blocking(move || work(&*store)).await;
         done.unwrap_or_else(|error| Err(StoreError::Broken(error.to_string().into())))
     }
 

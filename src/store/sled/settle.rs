@@ -308,6 +308,17 @@ mod tests {
     }
 
     #[test]
+    fn it_rests_from_replacing_records_too() {
+        let replaced = (1..=5_000).map(|number| {
+            let (cursor, item) = item(number, 1);
+            let in_tree = true;
+            (cursor, Item { in_tree, ..item })
+        });
+        let replaced: Vec<_> = replaced.collect();
+        assert!(rests(&replaced) >= 3, "2,048 of them make a piece at most");
+    }
+
+    #[test]
     fn what_has_moved_on_while_it_was_settled_stays_visible() {
         let mut recent = Recent::default();
         let (cursor, first) = item(1, 1);
